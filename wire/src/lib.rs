@@ -1,0 +1,31 @@
+//! dmux packet codecs: shim, origin, probe, Ethernet, IPv4, UDP and control messages; no IO, no clock.
+//!
+//! Each header is a plain value with `parse` and `emit`. `parse` takes bytes from outside: it never panics, whatever
+//! they are, and what it returns is within the slice it was given. `emit` appends to a `Vec`; where a length
+//! field could overflow it returns [`WireError::TooLong`] instead. `parse` of what `emit` wrote gives the value back.
+
+pub mod arp;
+pub mod checksum;
+pub mod control;
+mod error;
+pub mod ethernet;
+pub mod frame;
+pub mod icmpv4;
+mod ids;
+pub mod ipv4;
+pub mod ipv6;
+mod probe;
+mod reason;
+mod shim;
+pub mod udp;
+
+pub use arp::Arp;
+pub use error::WireError;
+pub use ethernet::{Ethernet, Vlan};
+pub use ids::{DMUX_PORT, GatewayId, MacAddr, ParseMacError, ProtocolId, ProviderId, ServiceIndex};
+pub use ipv4::Ipv4;
+pub use ipv6::Ipv6;
+pub use probe::{PROBE_LEN, Probe, ProbeType};
+pub use reason::{DropReason, PuntReason};
+pub use shim::{MLI_MAX, ORIGIN_LEN, Origin, SHIM_LEN, Shim, ShimKind};
+pub use udp::Udp;
