@@ -1,0 +1,134 @@
+//! Writing in bounded batches, with one result per update.
+
+use prost::Message;
+use thiserror::Error;
+
+use super::{Session, SessionError};
+use crate::p4::v1::{Entity, Update, WriteRequest, update};
+use crate::status::{self, UnpackError, UpdateResult};
+
+/// Updates in one request at most: the results of all must fit the trailers of the answer.
+pub const MAX_UPDATES: usize = 1000;
+
+/// Encoded size of the updates of one request at most. Servers take 4 MB by default (§23.4).
+pub const MAX_BATCH_BYTES: usize = 3_500_000;
+
+/// A write that stopped: the switch refused a whole batch, or it is not there any more.
+#[derive(Debug, Error)]
+#[error("after {} answered updates: {source}", done.len())]
+pub struct WriteError {
+    /// The results of the updates before the batch that failed, in order. Of that batch nothing is known: read back.
+    pub done: Vec<UpdateResult>,
+    /// What went wrong.
+    pub source: SessionError,
+}
+
+/// An update that inserts.
+pub fn insert(entity: impl Into<Entity>) -> Update {
+    update(update::Type::Insert, entity)
+}
+
+/// An update that modifies.
+pub fn modify(entity: impl Into<Entity>) -> Update {
+    update(update::Type::Modify, entity)
+}
+
+/// An update that deletes.
+pub fn delete(entity: impl Into<Entity>) -> Update {
+    update(update::Type::Delete, entity)
+}
+
+fn update(kind: update::Type, entity: impl Into<Entity>) -> Update {
+    Update { r#type: kind as i32, entity: Some(entity.into()) }
+}
+
+/// Splits updates, in order, into batches of at most [`MAX_UPDATES`] and [`MAX_BATCH_BYTES`]; a single update that is
+/// larger stands alone.
+pub fn batches(updates: Vec<Update>) -> Vec<Vec<Update>> {
+    let mut batches = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for update in updates {
+        // Tag and length, as the field of the request.
+        let len = update.encoded_len() + 6;
+        if batch.len() == MAX_UPDATES || (!batch.is_empty() && bytes + len > MAX_BATCH_BYTES) {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        batch.push(update);
+        bytes += len;
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
+impl Session {
+    /// Writes updates in batches, one after the other, and returns the result of each.
+    ///
+    /// Updates of one batch may be applied in any order (§12.1): what depends on each other goes in separate calls.
+    pub async fn write(&self, updates: Vec<Update>) -> Result<Vec<UpdateResult>, WriteError> {
+        let mut done = Vec::with_capacity(updates.len());
+        for batch in batches(updates) {
+            match self.write_batch(batch).await {
+                Ok(results) => done.extend(results),
+                Err(source) => return Err(WriteError { done, source }),
+            }
+        }
+        Ok(done)
+    }
+
+    async fn write_batch(&self, updates: Vec<Update>) -> Result<Vec<UpdateResult>, SessionError> {
+        // BMv2 accepts a write without an election id from anybody: never send one.
+        let election_id = self.election_id().ok_or(SessionError::Standby("write entities"))?;
+        let sent = updates.len();
+        let request = WriteRequest {
+            device_id: self.device_id(),
+            election_id: Some(election_id.into()),
+            updates,
+            ..Default::default()
+        };
+        let mut client = self.shared.client.clone();
+        match self.call("Write", client.write(request)).await {
+            Ok(_) => Ok(vec![Ok(()); sent]),
+            Err(SessionError::Refused { call, status }) => match status::unpack(&status, sent) {
+                Ok(results) => Ok(results),
+                Err(UnpackError::WholeBatch) => Err(SessionError::Refused { call, status }),
+                Err(e) => {
+                    let text = format!("{} ({e})", status.message());
+                    let status = tonic::Status::new(status.code(), text);
+                    Err(SessionError::refused(call, status))
+                }
+            },
+            Err(e) => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::p4::v1::TableEntry;
+
+    fn updates(count: usize, metadata: usize) -> Vec<Update> {
+        (0..count)
+            .map(|n| insert(TableEntry { table_id: n as u32, metadata: vec![0; metadata], ..Default::default() }))
+            .collect()
+    }
+
+    #[test]
+    fn batches_keep_order_and_stay_below_both_limits() {
+        for (count, metadata) in [(0, 0), (1, 0), (2501, 10), (40, 400_000), (3, 4_000_000)] {
+            let all = updates(count, metadata);
+            let split = batches(all.clone());
+            for batch in &split {
+                assert!(!batch.is_empty() && batch.len() <= MAX_UPDATES);
+                let request = WriteRequest { updates: batch.clone(), ..Default::default() };
+                assert!(batch.len() == 1 || request.encoded_len() <= MAX_BATCH_BYTES);
+            }
+            assert_eq!(split.concat(), all);
+        }
+        assert_eq!(batches(updates(2501, 10)).len(), 3);
+        assert_eq!(batches(updates(40, 400_000)).len(), 5);
+    }
+}
