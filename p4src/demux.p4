@@ -1,0 +1,68 @@
+/* Demux: the IPvN router for a client's packet.
+ *
+ *   demux (protocol, provider) ─┬─ to_router ───────────────────────────▶ meta.router
+ *                               ├─ to_set ─▶ bucket (set, client hash) ─▶ meta.router
+ *                               └─ miss ──▶ drop no_route, and the controller is told
+ */
+
+#ifndef DMUX_DEMUX_P4
+#define DMUX_DEMUX_P4
+
+control Demux(in headers_t hdr, inout metadata_t meta) {
+    ClientBucket() client_bucket;
+
+    @name(".to_router")
+    @id(ACTION_TO_ROUTER)
+    action to_router(@refers_to("router", "router") bit<32> router) {
+        meta.router = router;
+    }
+
+    @name(".to_set")
+    @id(ACTION_TO_SET)
+    action to_set(@refers_to("bucket", "set") bit<32> set) {
+        meta.set = set;
+    }
+
+    @name(".no_route")
+    @id(ACTION_NO_ROUTE)
+    action no_route() {
+        meta.drop_reason = DropReason.NO_ROUTE;
+        meta.punt_reason = PuntReason.NO_ROUTE;
+    }
+
+    /* Any provider is provider 1, an entry like any other. */
+    @name(".demux")
+    @id(TABLE_DEMUX)
+    table demux {
+        key = {
+            hdr.shim.protocol : exact @name("protocol");
+            hdr.shim.provider : exact @name("provider");
+        }
+        actions = { to_router; to_set; @defaultonly no_route; }
+        const default_action = no_route();
+        size = DEMUX_SIZE;
+    }
+
+    @name(".bucket")
+    @id(TABLE_BUCKET)
+    table bucket {
+        key = {
+            meta.set : exact @name("set");
+            meta.bucket : exact @name("bucket");
+        }
+        actions = { to_router; @defaultonly drop(meta); }
+        const default_action = drop(meta, DropReason.NO_BUCKET);
+        size = BUCKET_SIZE;
+    }
+
+    apply {
+        switch (demux.apply().action_run) {
+            to_set: {
+                client_bucket.apply(hdr, meta);
+                bucket.apply();
+            }
+        }
+    }
+}
+
+#endif

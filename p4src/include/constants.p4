@@ -1,0 +1,127 @@
+/* Numbers that the data plane and its controllers agree on. */
+
+#ifndef DMUX_CONSTANTS_P4
+#define DMUX_CONSTANTS_P4
+
+/* ---- Ports of the switch ---- */
+
+/* The controller's port: frames from it carry packet_out, frames to it packet_in. Must equal the target's --cpu-port. */
+const bit<9> CPU_PORT = 510;
+
+/* Roles of a port (port_role). */
+const bit<8> ROLE_WAN = 1;
+const bit<8> ROLE_CPU = 2;
+
+/* Which of our services a packet is for (meta.service). */
+const bit<8> SERVICE_NONE = 0;
+const bit<8> SERVICE_SHIM = 1;
+const bit<8> SERVICE_GATEWAY = 2;
+
+/* ---- Protocol numbers ---- */
+
+const bit<16> ETHER_TYPE_IPV4 = 0x0800;
+const bit<16> ETHER_TYPE_ARP = 0x0806;
+const bit<48> MAC_BROADCAST = 0xFFFFFFFFFFFF;
+const bit<8> IP_PROTOCOL_UDP = 17;
+
+/* The one UDP port of dmux (DESIGN 3). */
+const bit<16> DMUX_PORT = 51700;
+
+const bit<4> SHIM_VERSION = 1;
+const bit<4> SHIM_KIND_DATA = 0;
+const bit<4> SHIM_KIND_FORWARD = 1;
+const bit<4> SHIM_KIND_RETURN = 2;
+const bit<4> SHIM_KIND_DELIVER = 3;
+/* Kind 4, control, is matched by entries of the table punt only. */
+const bit<4> SHIM_KIND_PROBE = 5;
+/* What meta.shim_kind holds when a packet has no shim of a version that we know: no kind, as kinds are 4 bits. */
+const bit<8> SHIM_KIND_NONE = 0xFF;
+/* Flag bit 0 (M): the origin is a metalink endpoint. */
+const bit<8> SHIM_FLAG_METALINK = 0x01;
+
+const bit<8> PROBE_REQUEST = 1;
+const bit<8> PROBE_REPLY = 2;
+
+/* ---- Lengths in bytes ---- */
+
+const bit<32> ETHERNET_BYTES = 14;
+const bit<32> PACKET_OUT_BYTES = 4;
+const bit<16> IPV4_BYTES = 20;
+/* The origin header, which a tunnelled packet grows by and a returned packet shrinks by. */
+const bit<16> ORIGIN_BYTES = 8;
+const bit<32> GROWTH_TUNNEL = 8;
+const bit<32> GROWTH_RETURN = 0xFFFFFFF8;
+/* UDP + shim + probe header. */
+const bit<16> PROBE_UDP_BYTES = 44;
+
+/* TTL of packets that the data plane originates (reflected probes). */
+const bit<8> ORIGINATED_TTL = 64;
+
+/* ---- Table sizes (entries) ---- */
+
+const int PORT_ROLE_SIZE = 512;
+const int SOURCE_GUARD_SIZE = 1024;
+const int PUNT_SIZE = 512;
+const int LOCAL_SERVICE_SIZE = 4096;
+const int PROBE_PEER_SIZE = 4096;
+const int DEMUX_SIZE = 65536;
+/* 512 sets of BUCKETS_PER_SET (256: one for each value of the client hash). */
+const int BUCKET_SIZE = 131072;
+const int ROUTER_SIZE = 65536;
+const int RETURN_SOURCE_SIZE = 65536;
+const int SERVICE_SOURCE_SIZE = 4096;
+const int IPV4_ROUTE_SIZE = 16384;
+const int NEXTHOP_SIZE = 4096;
+
+/* What the punt meter calls red (RFC 2698). */
+const bit<2> COLOR_RED = 2;
+
+/* Cells of the indirect objects: room above the highest reason. */
+#define DROP_REASONS 64
+#define PUNT_REASONS 16
+
+/* ---- Reasons ---- */
+
+/* Why a frame was dropped: the index into the counter `drops`. Every dropped frame is counted under exactly one. */
+enum bit<8> DropReason {
+    NONE = 0,
+    PARSE_ERROR = 1,
+    BAD_IP_VERSION = 2,
+    BAD_IP_LENGTH = 3,
+    BAD_IP_CHECKSUM = 4,
+    IP_OPTIONS = 5,
+    FRAGMENT = 6,
+    BAD_UDP_LENGTH = 7,
+    BAD_SHIM_VERSION = 8,
+    BAD_SHIM_KIND = 9,
+    TTL_EXPIRED = 10,
+    NO_PORT_ROLE = 11,
+    NOT_FOR_US = 12,
+    SPOOFED_SOURCE = 13,
+    UNSUPPORTED_ETHERTYPE = 14,
+    NO_SERVICE = 15,
+    NO_ROUTE = 16,
+    NO_BUCKET = 17,
+    NO_ROUTER = 18,
+    UNREGISTERED_RETURNER = 19,
+    BAD_SERVICE_INDEX = 20,
+    NO_IPV4_ROUTE = 21,
+    NO_NEXTHOP = 22,
+    TOO_BIG = 23,
+    PUNT_RATE = 24,
+    BAD_PROBE = 25,
+    UNKNOWN_PROBER = 26
+}
+
+/* Why a frame was sent to the controller: the index into the meter `punt_meter` and packet_in.reason. */
+enum bit<8> PuntReason {
+    NONE = 0,
+    CONTROL = 1,
+    ARP = 2,
+    PROBE_REPLY = 3,
+    TTL_EXPIRED = 4,
+    TOO_BIG = 5,
+    NO_ROUTE = 6
+}
+
+#endif

@@ -1,0 +1,59 @@
+/* Fixed P4Runtime identifiers.
+ *
+ * The top byte is the P4Runtime object type, the rest is a number of ours. An identifier is never reused and never
+ * renumbered: controllers and captures of older releases must keep their meaning. An object that goes away leaves its
+ * line here, marked "retired". Match fields and action parameters are numbered by position, so new ones go last.
+ */
+
+#ifndef DMUX_IDS_P4
+#define DMUX_IDS_P4
+
+/* Tables (0x02). Next free: 0x0200000D */
+#define TABLE_PORT_ROLE         0x02000001
+#define TABLE_SOURCE_GUARD      0x02000002
+#define TABLE_PUNT              0x02000003
+#define TABLE_LOCAL_SERVICE     0x02000004
+#define TABLE_PROBE_PEER        0x02000005
+#define TABLE_DEMUX             0x02000006
+#define TABLE_BUCKET            0x02000007
+#define TABLE_ROUTER            0x02000008
+#define TABLE_RETURN_SOURCE     0x02000009
+#define TABLE_SERVICE_SOURCE    0x0200000A
+#define TABLE_IPV4_ROUTE        0x0200000B
+#define TABLE_NEXTHOP           0x0200000C
+
+/* Actions (0x01). Next free: 0x01000013 */
+#define ACTION_DROP                 0x01000001
+#define ACTION_SET_ROLE             0x01000002
+#define ACTION_ALLOW                0x01000003
+#define ACTION_DENY                 0x01000004
+#define ACTION_PUNT                 0x01000005
+#define ACTION_SHIM_SERVICE         0x01000006
+#define ACTION_GATEWAY_SERVICE      0x01000007
+#define ACTION_KNOWN_PEER           0x01000008
+#define ACTION_TO_ROUTER            0x01000009
+#define ACTION_TO_SET               0x0100000A
+#define ACTION_NO_ROUTE             0x0100000B
+#define ACTION_TUNNEL               0x0100000C
+#define ACTION_ACCEPT_RETURN        0x0100000D
+#define ACTION_SET_SERVICE_SOURCE   0x0100000E
+#define ACTION_VIA                  0x0100000F
+#define ACTION_VIA_GROUP            0x01000010
+#define ACTION_DROP_LOCAL           0x01000011
+#define ACTION_SET_NEXTHOP          0x01000012
+
+/* Controller headers (0x04). Next free: 0x04000003 */
+#define HEADER_PACKET_IN        0x04000001
+#define HEADER_PACKET_OUT       0x04000002
+
+/* Counters (0x12). Next free: 0x12000002 */
+#define COUNTER_DROPS           0x12000001
+
+/* Direct counters (0x13). Next free: 0x13000003 */
+#define COUNTER_ROUTER          0x13000001
+#define COUNTER_RETURN_SOURCE   0x13000002
+
+/* Meters (0x14). Next free: 0x14000002 */
+#define METER_PUNT              0x14000001
+
+#endif

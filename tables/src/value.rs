@@ -1,0 +1,242 @@
+//! Values of fields: numbers of a width, and what they mean.
+
+use std::fmt::{self, Debug, Display};
+use std::hash::Hash;
+use std::net::Ipv4Addr;
+
+use dmux_wire::{MacAddr, ProtocolId, ProviderId, PuntReason, ServiceIndex};
+
+/// The type of a field: as many bits as [`Value::BITS`], some patterns of which may have no meaning.
+pub trait Value: Copy + Ord + Hash + Debug + Display {
+    /// Width.
+    const BITS: u32;
+
+    /// As a number below 2^BITS.
+    fn to_bits(self) -> u128;
+
+    /// The value of a number, if it has one.
+    fn from_bits(bits: u128) -> Option<Self>;
+}
+
+macro_rules! integers {
+    ($($int:ident),*) => {$(
+        impl Value for $int {
+            const BITS: u32 = $int::BITS;
+
+            fn to_bits(self) -> u128 {
+                self.into()
+            }
+
+            fn from_bits(bits: u128) -> Option<Self> {
+                bits.try_into().ok()
+            }
+        }
+    )*};
+}
+
+integers!(u8, u16, u32, u64, u128);
+
+/// A number of its own kind, for fields that others refer to.
+macro_rules! newtype {
+    ($(#[$doc:meta])* $name:ident($int:ident)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $int);
+
+        crate::value::wrapper!($name($int));
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+pub(crate) use newtype;
+
+/// [`Value`] for a type that wraps another in a public field.
+macro_rules! wrapper {
+    ($name:ident($int:ty)) => {
+        impl crate::Value for $name {
+            const BITS: u32 = <$int as crate::Value>::BITS;
+
+            fn to_bits(self) -> u128 {
+                crate::Value::to_bits(self.0)
+            }
+
+            fn from_bits(bits: u128) -> Option<Self> {
+                crate::Value::from_bits(bits).map(Self)
+            }
+        }
+    };
+}
+pub(crate) use wrapper;
+
+wrapper!(ProtocolId(u16));
+wrapper!(ProviderId(u32));
+wrapper!(ServiceIndex(u16));
+
+impl Value for bool {
+    const BITS: u32 = 1;
+
+    fn to_bits(self) -> u128 {
+        self.into()
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        match bits {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+}
+
+impl Value for Ipv4Addr {
+    const BITS: u32 = 32;
+
+    fn to_bits(self) -> u128 {
+        u32::from(self).into()
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        u32::try_from(bits).ok().map(Self::from)
+    }
+}
+
+impl Value for MacAddr {
+    const BITS: u32 = 48;
+
+    fn to_bits(self) -> u128 {
+        self.to_u64().into()
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        let bits = u64::try_from(bits).ok()?;
+        (bits >> 48 == 0).then(|| Self::from_u64(bits))
+    }
+}
+
+impl Value for PuntReason {
+    const BITS: u32 = 8;
+
+    fn to_bits(self) -> u128 {
+        self.code().into()
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        Self::from_code(bits.try_into().ok()?)
+    }
+}
+
+/// A port of the switch: 9 bits, as v1model has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(u16);
+
+impl PortId {
+    /// The largest that 9 bits hold; BMv2 takes it for "drop".
+    pub const MAX: u16 = 511;
+
+    /// The port with this number, if 9 bits hold it.
+    pub const fn new(port: u16) -> Option<Self> {
+        if port <= Self::MAX { Some(Self(port)) } else { None }
+    }
+
+    /// A port that is known when the code is written; a number that 9 bits do not hold does not compile.
+    pub const fn of<const PORT: u16>() -> Self {
+        const { assert!(PORT <= Self::MAX, "a port has 9 bits") }
+        Self(PORT)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(&self.0, f)
+    }
+}
+
+impl Value for PortId {
+    const BITS: u32 = 9;
+
+    fn to_bits(self) -> u128 {
+        self.0.into()
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        bits.try_into().ok().and_then(Self::new)
+    }
+}
+
+/// What a port is for: `ROLE_…` in p4src/include/constants.p4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum PortRole {
+    /// To other networks: clients, IPvN routers and other gateways are behind it.
+    Wan = 1,
+    /// To the controller.
+    Cpu = 2,
+}
+
+impl Display for PortRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Wan => "WAN",
+            Self::Cpu => "CPU",
+        })
+    }
+}
+
+impl Value for PortRole {
+    const BITS: u32 = 8;
+
+    fn to_bits(self) -> u128 {
+        self as u128
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        match bits {
+            1 => Some(Self::Wan),
+            2 => Some(Self::Cpu),
+            _ => None,
+        }
+    }
+}
+
+/// A time of a switch's own clock in µs: 48 bits, so it wraps after nine years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SwitchTime(u64);
+
+impl SwitchTime {
+    /// The lower 48 bits of `micros`.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros & ((1 << 48) - 1))
+    }
+
+    /// In µs.
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+}
+
+impl Display for SwitchTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}µs", self.0)
+    }
+}
+
+impl Value for SwitchTime {
+    const BITS: u32 = 48;
+
+    fn to_bits(self) -> u128 {
+        self.0.into()
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        (bits >> 48 == 0).then_some(Self(bits as u64))
+    }
+}
