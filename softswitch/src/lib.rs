@@ -1,0 +1,27 @@
+//! The embedded switch: runs BMv2 JSON for v1model and speaks P4Runtime, without knowing any program.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`pipeline`] | BMv2 JSON compiled to a flat program, and the machine that runs packets through it |
+//! | [`ports`] | where frames enter and leave: AF_PACKET, UDP, memory; emulated links; captures |
+//! | [`server`] | the P4Runtime service |
+//! | [`switch`] | the three put together |
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use dmux_softswitch::Switch;
+//! let switch = Switch::builder(1, 510).port("1@veth0".parse()?).start()?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:9559").await?;
+//! switch.serve(listener, async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod pipeline;
+pub mod ports;
+pub mod server;
+pub mod switch;
+mod worker;
+
+pub use ports::{MemoryPort, PortError, PortId, PortSpec};
+pub use switch::{Switch, SwitchBuilder, SwitchError};

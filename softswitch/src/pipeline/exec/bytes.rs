@@ -1,0 +1,165 @@
+//! Fields from and to the bytes of a frame.
+
+use super::super::layout::{Field, Header};
+use super::{mask, set_wide, wide};
+
+/// Eight bytes at `at`, big-endian; bytes behind the end read 0.
+#[inline]
+fn load8(buf: &[u8], at: usize) -> u64 {
+    if let Some(b) = buf.get(at..at + 8)
+        && let Ok(b) = b.try_into()
+    {
+        return u64::from_be_bytes(b);
+    }
+    let mut b = [0; 8];
+    let rest = buf.get(at..).unwrap_or(&[]);
+    b[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(b)
+}
+
+/// `width` (1..=64) bits at a bit offset.
+#[inline]
+fn bits64(buf: &[u8], bit: usize, width: u32) -> u64 {
+    let (at, skip) = (bit / 8, (bit % 8) as u32);
+    let v = load8(buf, at);
+    if skip + width <= 64 {
+        return v << skip >> (64 - width);
+    }
+    // The field ends in a ninth byte.
+    let over = skip + width - 64;
+    let last = u64::from(buf.get(at + 8).copied().unwrap_or(0));
+    (v << skip >> (64 - width)) | last >> (8 - over)
+}
+
+/// `width` (1..=128) bits at a bit offset.
+pub(super) fn bits(buf: &[u8], bit: usize, width: u32) -> u128 {
+    if width <= 64 {
+        return u128::from(bits64(buf, bit, width));
+    }
+    let high = width - 64;
+    u128::from(bits64(buf, bit, high)) << 64 | u128::from(bits64(buf, bit + high as usize, 64))
+}
+
+/// Reads a header's fields; `buf` holds all of it.
+#[inline]
+pub(super) fn extract(h: &Header, buf: &[u8], s: &mut [u64]) {
+    for f in &h.fields {
+        if f.width <= 64 {
+            let v = bits64(buf, f.bit_offset as usize, f.width);
+            s[usize::from(f.slot)] = if f.signed { sign64(v, f.width) } else { v };
+        } else {
+            let v = bits(buf, f.bit_offset as usize, f.width);
+            set_wide(s, f.slot, if f.signed { sign128(v, f.width) } else { v });
+        }
+    }
+}
+
+#[inline]
+pub(super) fn sign64(v: u64, width: u32) -> u64 {
+    let up = 64 - width;
+    ((v << up) as i64 >> up) as u64
+}
+
+#[inline]
+pub(super) fn sign128(v: u128, width: u32) -> u128 {
+    let up = 128 - width;
+    ((v << up) as i128 >> up) as u128
+}
+
+/// Collects fields into whole words, so that a field costs a shift and an or.
+struct Bits<'a> {
+    out: &'a mut Vec<u8>,
+    word: u64,
+    /// Bits of `word` that are filled, from the top.
+    used: u32,
+}
+
+impl Bits<'_> {
+    #[inline]
+    fn put(&mut self, v: u64, width: u32) {
+        let free = 64 - self.used;
+        if width < free {
+            self.word |= v << (free - width);
+            self.used += width;
+            return;
+        }
+        let over = width - free;
+        self.word |= v >> over;
+        self.out.extend_from_slice(&self.word.to_be_bytes());
+        self.word = if over == 0 { 0 } else { v << (64 - over) };
+        self.used = over;
+    }
+}
+
+/// Appends a header's fields.
+#[inline]
+pub(super) fn emit(out: &mut Vec<u8>, h: &Header, s: &[u64]) {
+    let mut b = Bits { out, word: 0, used: 0 };
+    for f in &h.fields {
+        put(&mut b, f, s);
+    }
+    let (word, bytes) = (b.word.to_be_bytes(), (b.used / 8) as usize);
+    out.extend_from_slice(&word[..bytes]);
+}
+
+#[inline]
+fn put(b: &mut Bits<'_>, f: &Field, s: &[u64]) {
+    if f.width <= 64 {
+        b.put(s[usize::from(f.slot)] & mask(f.width as u8), f.width);
+    } else {
+        let v = wide(s, f.slot);
+        b.put((v >> 64) as u64 & mask((f.width - 64) as u8), f.width - 64);
+        b.put(v as u64, 64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::layout::Field;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn header(widths: &[u32]) -> (Header, usize) {
+        let (mut fields, mut bit, mut slot) = (Vec::new(), 0, 1);
+        for w in widths {
+            fields.push(Field { slot, width: *w, signed: false, valid: None, bit_offset: bit });
+            bit += w;
+            slot += if *w > 64 { 2 } else { 1 };
+        }
+        let h = Header { type_id: 0, metadata: false, valid: 0, bytes: bit / 8, fields };
+        (h, usize::from(slot))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_extracted_is_emitted_again(mut widths in proptest::collection::vec(1u32..=128, 1..12), bytes in proptest::collection::vec(any::<u8>(), 208)) {
+            let sum: u32 = widths.iter().sum();
+            if sum % 8 != 0 {
+                widths.push(8 - sum % 8);
+            }
+            let (h, slots) = header(&widths);
+            let mut s = vec![0; slots];
+            let frame = &bytes[..h.bytes as usize];
+            extract(&h, frame, &mut s);
+            // Each field against a bit-by-bit reading.
+            for f in &h.fields {
+                let naive = (0..f.width).fold(0u128, |v, i| {
+                    let bit = (f.bit_offset + i) as usize;
+                    v << 1 | u128::from(frame[bit / 8] >> (7 - bit % 8) & 1)
+                });
+                let got = if f.wide() { wide(&s, f.slot) } else { u128::from(s[usize::from(f.slot)]) };
+                prop_assert_eq!(got, naive);
+            }
+            let mut out = Vec::new();
+            emit(&mut out, &h, &s);
+            prop_assert_eq!(&out[..], frame);
+        }
+    }
+
+    #[test]
+    fn signed_fields_keep_their_sign() {
+        assert_eq!(sign64(0xff, 8), u64::MAX);
+        assert_eq!(sign64(0x7f, 8), 0x7f);
+        assert_eq!(sign128(1 << 99, 100), u128::MAX << 99);
+    }
+}

@@ -1,0 +1,34 @@
+//! The pipeline: a compiler from BMv2 JSON to a flat program, and the machine that runs it.
+//!
+//! ```text
+//!  JSON ── Program::compile ──▶ Program (immutable, shared)
+//!                                  │ Dataplane::new
+//!   control plane ── write(|txn| …) ──▶ Dataplane (tables, counters, meters, registers; shared)
+//!                                  ▲
+//!   frame ── Worker::process ──────┘──▶ out(port, frame)      one Worker a thread
+//! ```
+//!
+//! Nothing here knows a program of ours: tables, actions and fields are whatever the JSON defines. What is not
+//! implemented is refused at load by a [`LoadError`] that names it.
+
+mod calc;
+mod compile;
+mod entry;
+mod error;
+mod exec;
+mod info;
+mod json;
+mod layout;
+mod ops;
+mod program;
+mod tables;
+
+pub use entry::{ActionCall, CounterValue, EntrySpec, EntryView, MatchValue, MeterConfig};
+pub use error::{LoadError, TableError};
+pub use exec::{Batch, MAX_FRAME, Worker, WorkerStats};
+pub use info::{
+    ActionInfo, ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, ParamInfo, RegisterInfo, TableInfo,
+    TableIx,
+};
+pub use program::Program;
+pub use tables::{Clock, Dataplane, Txn};

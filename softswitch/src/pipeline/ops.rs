@@ -1,0 +1,410 @@
+//! The flat program: instructions over slots, and the tables that they refer to by index.
+//!
+//! Narrow instructions work on one slot (64 bits), `W…` ones on two (128 bits). `w` is a width: the result is cut to
+//! that many bits, which is how a P4 field wraps.
+
+use super::layout::Slot;
+
+/// An instruction. Jump targets are indices into the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Op {
+    Mov {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+    Add {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Sub {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Mul {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    And {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Or {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Xor {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Not {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+    /// A shift by 64 or more gives 0 (or the sign, for `Sar`).
+    Shl {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Shr {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    Sar {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    ShlI {
+        d: Slot,
+        a: Slot,
+        k: u8,
+        w: u8,
+    },
+    ShrI {
+        d: Slot,
+        a: Slot,
+        k: u8,
+        w: u8,
+    },
+    SarI {
+        d: Slot,
+        a: Slot,
+        k: u8,
+        w: u8,
+    },
+    /// Division by 0 gives 0 (BMv2 leaves it undefined).
+    Div {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    Rem {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    /// Sign-extends the low `w` bits to 64.
+    Sext {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+    /// `d = a <cc> b`
+    Set {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        cc: Cc,
+    },
+
+    WMov {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+    WBin {
+        op: WideOp,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    /// Shift by the narrow slot `b`.
+    WShift {
+        op: WideShift,
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        w: u8,
+    },
+    WNot {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+    WSext {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+    WSet {
+        d: Slot,
+        a: Slot,
+        b: Slot,
+        cc: Cc,
+    },
+    /// Narrow to wide, unsigned and signed.
+    ZExt {
+        d: Slot,
+        a: Slot,
+    },
+    SExt {
+        d: Slot,
+        a: Slot,
+    },
+    /// Clamps a signed 128-bit value to an unsigned (`w` bits) or signed range.
+    WSat {
+        d: Slot,
+        a: Slot,
+        w: u8,
+        signed: bool,
+    },
+    /// Clamps an unsigned 128-bit value to `w` bits.
+    WSatU {
+        d: Slot,
+        a: Slot,
+        w: u8,
+    },
+
+    Jmp {
+        t: u32,
+    },
+    BrZ {
+        a: Slot,
+        t: u32,
+    },
+    BrNz {
+        a: Slot,
+        t: u32,
+    },
+    BrEq {
+        a: Slot,
+        b: Slot,
+        t: u32,
+    },
+    BrNe {
+        a: Slot,
+        b: Slot,
+        t: u32,
+    },
+    BrLtU {
+        a: Slot,
+        b: Slot,
+        t: u32,
+    },
+    BrLeU {
+        a: Slot,
+        b: Slot,
+        t: u32,
+    },
+    BrLtS {
+        a: Slot,
+        b: Slot,
+        t: u32,
+    },
+    BrLeS {
+        a: Slot,
+        b: Slot,
+        t: u32,
+    },
+
+    AddHeader {
+        h: u16,
+    },
+    RemoveHeader {
+        h: u16,
+    },
+    CopyHeader {
+        d: u16,
+        s: u16,
+    },
+    Hash {
+        ix: u16,
+    },
+    Count {
+        counter: u16,
+        index: Slot,
+    },
+    Meter {
+        meter: u16,
+        index: Slot,
+        d: Slot,
+        w: u8,
+    },
+    RegRead {
+        reg: u16,
+        index: Slot,
+        d: Slot,
+    },
+    RegWrite {
+        reg: u16,
+        index: Slot,
+        a: Slot,
+    },
+    Truncate {
+        a: Slot,
+    },
+    Assert {
+        a: Slot,
+    },
+    /// Stamps the egress time, once a packet, at its first use.
+    EgressClock,
+
+    Apply {
+        t: u16,
+    },
+    /// End of an action.
+    Ret,
+    /// End of a block.
+    End,
+
+    Extract {
+        h: u16,
+    },
+    Lookahead {
+        ix: u16,
+    },
+    /// Skips as many bits as the slot says.
+    Advance {
+        a: Slot,
+    },
+    ParseFail {
+        a: Slot,
+    },
+    Select {
+        ix: u16,
+    },
+    /// Entry of a parser state.
+    State,
+    /// Compares the checksum `ix` with its field.
+    VerifyChecksum {
+        ix: u16,
+    },
+    UpdateChecksum {
+        ix: u16,
+    },
+}
+
+/// A comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cc {
+    Eq,
+    Ne,
+    LtU,
+    LeU,
+    LtS,
+    LeS,
+}
+
+/// A 128-bit operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WideOp {
+    Add,
+    Sub,
+    Mul,
+    And,
+    Or,
+    Xor,
+    Div,
+    Rem,
+}
+
+/// A 128-bit shift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WideShift {
+    Shl,
+    Shr,
+    Sar,
+}
+
+/// The key of a `select`, and its cases in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Select {
+    pub parts: Vec<SelectPart>,
+    /// (value, mask, target); the first that matches is taken.
+    pub cases: Vec<(u128, u128, u32)>,
+    pub default: u32,
+}
+
+/// A part of a select's key; each is padded to whole bytes, as in BMv2.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SelectPart {
+    pub from: SelectFrom,
+    /// Padded width.
+    pub bits: u32,
+}
+
+/// Where a part of a select's key comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SelectFrom {
+    Slot { slot: Slot, width: u32 },
+    Lookahead { bit_offset: u32, width: u32 },
+}
+
+/// `field = packet.lookahead`
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lookahead {
+    pub bit_offset: u32,
+    pub width: u32,
+    pub dst: super::layout::Field,
+}
+
+/// `dst = base + hash(calc) % size`
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HashOp {
+    pub calc: u16,
+    pub base: Slot,
+    pub size: Slot,
+    pub dst: super::layout::Field,
+}
+
+/// A checksum: where it is kept and how it is computed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChecksumOp {
+    pub calc: u16,
+    pub target: super::layout::Field,
+}
+
+/// One field of a table's key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyPart {
+    pub slot: Slot,
+    pub width: u32,
+    /// The key reads 0 while this slot is 0 (BMv2's rule for fields of invalid headers).
+    pub valid: Option<Slot>,
+    /// Bit position in the packed key.
+    pub pos: u32,
+    /// Constant mask of the program over the field.
+    pub mask: u128,
+}
+
+/// An action that a table may run.
+#[derive(Debug, Clone)]
+pub(crate) struct TableAction {
+    pub code: u32,
+    /// First slot of the parameters, and how many words they take.
+    pub param_base: Slot,
+    pub param_words: u16,
+    pub next_hit: u32,
+    pub next_miss: u32,
+}
+
+/// What a packet needs of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct TableRt {
+    pub key: Vec<KeyPart>,
+    pub actions: Vec<TableAction>,
+    /// Where a miss goes that runs no action.
+    pub next_none: u32,
+    /// Slot and width of the colour of the direct meter.
+    pub meter: Option<(Slot, u8)>,
+}

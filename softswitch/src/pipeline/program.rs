@@ -1,0 +1,109 @@
+//! A compiled program: what [`Program::compile`] makes and everything else reads.
+
+use super::calc::Calc;
+use super::compile;
+use super::entry::{ActionCall, EntrySpec};
+use super::error::LoadError;
+use super::info::{ActionInfo, CounterInfo, MeterInfo, RegisterInfo, TableInfo, TableIx};
+use super::layout::{Field, Header, Slot};
+use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt};
+use std::sync::Arc;
+
+/// The default action of a table, as the program has it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DefaultAction {
+    pub call: Option<ActionCall>,
+    /// Neither the action nor its arguments can change.
+    pub fixed: bool,
+}
+
+/// Fields that the target itself reads and writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StdMeta {
+    pub ingress_port: Option<Field>,
+    pub egress_spec: Option<Field>,
+    pub egress_port: Option<Field>,
+    pub packet_length: Option<Field>,
+    pub parser_error: Option<Field>,
+    pub checksum_error: Option<Field>,
+    pub ingress_ts: Option<Field>,
+    pub egress_ts: Option<Field>,
+    pub mcast_grp: Option<Field>,
+    pub enq_timestamp: Option<Field>,
+}
+
+/// A program, compiled from BMv2 JSON. Immutable; any number of [`Dataplane`](super::Dataplane)s may run it.
+#[derive(Debug, Default)]
+pub struct Program {
+    pub(crate) tables: Vec<TableInfo>,
+    pub(crate) actions: Vec<ActionInfo>,
+    pub(crate) counters: Vec<CounterInfo>,
+    pub(crate) meters: Vec<MeterInfo>,
+    pub(crate) registers: Vec<RegisterInfo>,
+    pub(crate) keys: Vec<(Vec<KeyPart>, u32)>,
+    pub(crate) defaults: Vec<DefaultAction>,
+    pub(crate) const_entries: Vec<Vec<EntrySpec>>,
+
+    pub(crate) code: Vec<Op>,
+    pub(crate) parser: u32,
+    pub(crate) verify: u32,
+    pub(crate) ingress: u32,
+    pub(crate) egress: u32,
+    pub(crate) update: u32,
+    pub(crate) headers: Vec<Header>,
+    /// Headers in the order in which they are sent.
+    pub(crate) deparse: Vec<usize>,
+    pub(crate) selects: Vec<Select>,
+    pub(crate) lookaheads: Vec<Lookahead>,
+    pub(crate) calcs: Vec<Calc>,
+    pub(crate) hashes: Vec<HashOp>,
+    pub(crate) checksums: Vec<ChecksumOp>,
+    pub(crate) table_rt: Vec<TableRt>,
+    pub(crate) std: StdMeta,
+    /// Slots of fields and validity bits; they come first and are 0 when a packet starts.
+    pub(crate) field_slots: usize,
+    pub(crate) slots: usize,
+    pub(crate) exit_slot: Slot,
+    /// Slots that hold constants.
+    pub(crate) consts: Vec<(Slot, u64)>,
+}
+
+impl Program {
+    /// Compiles what `p4c-bm2-ss` writes for v1model (BMv2 JSON 2.x).
+    ///
+    /// # Errors
+    /// [`LoadError`] names what is malformed or not implemented; nothing is ever loaded in part.
+    pub fn compile(json: &[u8]) -> Result<Arc<Self>, LoadError> {
+        compile::compile(json)
+    }
+
+    /// The tables, those included that p4c makes of plain statements (they have no key and nothing can change them).
+    pub fn tables(&self) -> &[TableInfo] {
+        &self.tables
+    }
+
+    /// The actions.
+    pub fn actions(&self) -> &[ActionInfo] {
+        &self.actions
+    }
+
+    /// The counters, direct ones included.
+    pub fn counters(&self) -> &[CounterInfo] {
+        &self.counters
+    }
+
+    /// The meters, direct ones included.
+    pub fn meters(&self) -> &[MeterInfo] {
+        &self.meters
+    }
+
+    /// The registers.
+    pub fn registers(&self) -> &[RegisterInfo] {
+        &self.registers
+    }
+
+    /// The table of this name.
+    pub fn table_by_name(&self, name: &str) -> Option<TableIx> {
+        self.tables.iter().position(|t| t.name == name).map(TableIx)
+    }
+}

@@ -1,0 +1,263 @@
+//! Reading tables, counters, meters and registers back, and writing the latter three.
+
+use super::super::entry::{ActionCall, CounterValue, EntryView, MatchValue, MeterConfig};
+use super::super::error::TableError;
+use super::super::info::TableIx;
+use super::encode::{decode, encode};
+use super::index::FullKey;
+use super::{Counter, DEFAULT, Dataplane, Meter};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+impl Dataplane {
+    pub(super) fn check_table(&self, t: usize) -> Result<usize, TableError> {
+        if t < self.program.tables.len() { Ok(t) } else { Err(TableError::NoSuchObject { kind: "table", index: t }) }
+    }
+
+    /// The action in one version of a record.
+    fn action_of(&self, t: usize, entry: u32, side: usize) -> Option<ActionCall> {
+        let (head, args) = self.shared[t].version(entry, side).split_first()?;
+        let local = usize::try_from(head.load(Ordering::Relaxed)).ok()?;
+        let action = *self.program.tables[t].actions.get(local)?;
+        let mut words = args.iter().map(|w| u128::from(w.load(Ordering::Relaxed)));
+        let mut next = || words.next().unwrap_or(0);
+        let params = &self.program.actions[action.0].params;
+        let args = params.iter().map(|p| if p.width > 64 { next() | next() << 64 } else { next() }).collect();
+        Some(ActionCall { action, args })
+    }
+
+    fn view(&self, t: usize, key: &FullKey, entry: u32, side: usize) -> Option<EntryView> {
+        let (info, shared) = (&self.program.tables[t], &self.shared[t]);
+        Some(EntryView {
+            key: decode(&self.program, t, key),
+            priority: key.priority,
+            action: self.action_of(t, entry, side)?,
+            counter: shared.counters.get(entry).first().filter(|_| shared.counted).map(Counter::read),
+            meter: shared.meters.get(entry).first().filter(|_| shared.unit.is_some()).and_then(Meter::config),
+            is_const: info.is_const,
+        })
+    }
+
+    fn with_entry<R>(
+        &self,
+        TableIx(t): TableIx,
+        key: &[MatchValue],
+        priority: i32,
+        f: impl FnOnce(usize, &FullKey, u32, usize) -> R,
+    ) -> Result<R, TableError> {
+        self.check_table(t)?;
+        let key = encode(&self.program, t, key, priority)?;
+        let side = self.read();
+        match side.tables[t].find(&key) {
+            Some(e) => Ok(f(t, &key, e, side.number)),
+            None => Err(TableError::NotFound { table: self.program.tables[t].name.clone(), priority }),
+        }
+    }
+
+    /// One entry, by its key.
+    ///
+    /// # Errors
+    /// It is not there, or the key does not fit the table.
+    pub fn get(&self, table: TableIx, key: &[MatchValue], priority: i32) -> Result<EntryView, TableError> {
+        let view = self.with_entry(table, key, priority, |t, k, e, side| self.view(t, k, e, side))?;
+        view.ok_or_else(|| TableError::NotFound { table: self.program.tables[table.0].name.clone(), priority })
+    }
+
+    /// Calls `f` with every entry of a table, in no particular order. Writes wait until it is through; packets do not.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn for_each_entry(&self, TableIx(t): TableIx, f: &mut dyn FnMut(EntryView)) -> Result<(), TableError> {
+        self.check_table(t)?;
+        // Without writers, what packets read cannot change either.
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let side = self.read();
+        side.tables[t].for_each(&mut |key, entry| {
+            if let Some(v) = self.view(t, &key, entry, side.number) {
+                f(v);
+            }
+        });
+        Ok(())
+    }
+
+    /// How many entries a table holds, constant ones included. 0 if there is no such table.
+    pub fn entry_count(&self, TableIx(t): TableIx) -> usize {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.tables.get(t).map_or(0, |a| a.entries)
+    }
+
+    /// What a miss runs.
+    ///
+    /// # Errors
+    /// There is no such table.
+    pub fn default_entry(&self, TableIx(t): TableIx) -> Result<Option<ActionCall>, TableError> {
+        self.check_table(t)?;
+        let side = self.read();
+        Ok(self.action_of(t, DEFAULT, side.number))
+    }
+
+    fn no_direct(&self, t: TableIx, what: &'static str) -> TableError {
+        TableError::NoDirect { table: self.program.tables[t.0].name.clone(), what }
+    }
+
+    fn with_counter<R>(
+        &self,
+        t: TableIx,
+        key: &[MatchValue],
+        priority: i32,
+        f: impl FnOnce(&Counter) -> R,
+    ) -> Result<R, TableError> {
+        let found = self.with_entry(t, key, priority, |t, _, e, _| self.shared[t].counters.get(e).first().map(f))?;
+        found.ok_or_else(|| self.no_direct(t, "counter"))
+    }
+
+    fn with_meter<R>(
+        &self,
+        t: TableIx,
+        key: &[MatchValue],
+        priority: i32,
+        f: impl FnOnce(&Meter) -> R,
+    ) -> Result<R, TableError> {
+        let found = self.with_entry(t, key, priority, |t, _, e, _| self.shared[t].meters.get(e).first().map(f))?;
+        found.ok_or_else(|| self.no_direct(t, "meter"))
+    }
+
+    /// The direct counter of an entry.
+    ///
+    /// # Errors
+    /// The entry is not there, or the table has no direct counter.
+    pub fn direct_counter(
+        &self,
+        table: TableIx,
+        key: &[MatchValue],
+        priority: i32,
+    ) -> Result<CounterValue, TableError> {
+        self.with_counter(table, key, priority, Counter::read)
+    }
+
+    /// Sets the direct counter of an entry.
+    ///
+    /// # Errors
+    /// As [`direct_counter`](Self::direct_counter).
+    pub fn set_direct_counter(
+        &self,
+        table: TableIx,
+        key: &[MatchValue],
+        priority: i32,
+        v: CounterValue,
+    ) -> Result<(), TableError> {
+        self.with_counter(table, key, priority, |c| c.write(v))
+    }
+
+    /// The direct meter of an entry; `None` if it is not configured (then all is green).
+    ///
+    /// # Errors
+    /// The entry is not there, or the table has no direct meter.
+    pub fn direct_meter(
+        &self,
+        table: TableIx,
+        key: &[MatchValue],
+        priority: i32,
+    ) -> Result<Option<MeterConfig>, TableError> {
+        self.with_meter(table, key, priority, Meter::config)
+    }
+
+    /// Configures the direct meter of an entry, or sets it back.
+    ///
+    /// # Errors
+    /// As [`direct_meter`](Self::direct_meter), or the peak rate is below the committed rate.
+    pub fn set_direct_meter(
+        &self,
+        table: TableIx,
+        key: &[MatchValue],
+        priority: i32,
+        config: Option<MeterConfig>,
+    ) -> Result<(), TableError> {
+        if let Some(info) = self.program.tables.get(table.0) {
+            check_rates(&info.name, config)?;
+        }
+        self.with_meter(table, key, priority, |m| m.configure(config))
+    }
+
+    /// A cell of the counter with this index in [`Program::counters`](super::super::Program::counters).
+    ///
+    /// # Errors
+    /// There is no such counter or cell.
+    pub fn counter(&self, counter: usize, index: usize) -> Result<CounterValue, TableError> {
+        self.counter_cell(counter, index).map(Counter::read)
+    }
+
+    /// Sets a cell of a counter.
+    ///
+    /// # Errors
+    /// As [`counter`](Self::counter).
+    pub fn set_counter(&self, counter: usize, index: usize, v: CounterValue) -> Result<(), TableError> {
+        self.counter_cell(counter, index).map(|c| c.write(v))
+    }
+
+    fn counter_cell(&self, counter: usize, index: usize) -> Result<&Counter, TableError> {
+        let cells = self.counters.get(counter).ok_or(TableError::NoSuchObject { kind: "counter", index: counter })?;
+        let name = &self.program.counters[counter].name;
+        cells.get(index).ok_or_else(|| TableError::BadIndex { name: name.clone(), size: cells.len(), index })
+    }
+
+    fn meter_cell(&self, meter: usize, index: usize) -> Result<&Meter, TableError> {
+        let (_, cells) = self.meters.get(meter).ok_or(TableError::NoSuchObject { kind: "meter", index: meter })?;
+        let name = &self.program.meters[meter].name;
+        cells.get(index).ok_or_else(|| TableError::BadIndex { name: name.clone(), size: cells.len(), index })
+    }
+
+    /// The configuration of a cell of the meter with this index in [`Program::meters`](super::super::Program::meters).
+    ///
+    /// # Errors
+    /// There is no such meter or cell.
+    pub fn meter(&self, meter: usize, index: usize) -> Result<Option<MeterConfig>, TableError> {
+        self.meter_cell(meter, index).map(Meter::config)
+    }
+
+    /// Configures a cell of a meter, or sets it back.
+    ///
+    /// # Errors
+    /// As [`meter`](Self::meter), or the peak rate is below the committed rate.
+    pub fn set_meter(&self, meter: usize, index: usize, config: Option<MeterConfig>) -> Result<(), TableError> {
+        let cell = self.meter_cell(meter, index)?;
+        check_rates(&self.program.meters[meter].name, config)?;
+        cell.configure(config);
+        Ok(())
+    }
+
+    fn register_cell(&self, register: usize, index: usize) -> Result<&AtomicU64, TableError> {
+        let cells =
+            self.registers.get(register).ok_or(TableError::NoSuchObject { kind: "register", index: register })?;
+        let name = &self.program.registers[register].name;
+        cells.get(index).ok_or_else(|| TableError::BadIndex { name: name.clone(), size: cells.len(), index })
+    }
+
+    /// A cell of the register with this index in [`Program::registers`](super::super::Program::registers).
+    ///
+    /// # Errors
+    /// There is no such register or cell.
+    pub fn register(&self, register: usize, index: usize) -> Result<u128, TableError> {
+        self.register_cell(register, index).map(|r| u128::from(r.load(Ordering::Relaxed)))
+    }
+
+    /// Sets a cell of a register; the value is cut to its width.
+    ///
+    /// # Errors
+    /// As [`register`](Self::register).
+    pub fn set_register(&self, register: usize, index: usize, v: u128) -> Result<(), TableError> {
+        let cell = self.register_cell(register, index)?;
+        cell.store((v & super::super::compile::ones(self.program.registers[register].width)) as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn check_rates(name: &str, config: Option<MeterConfig>) -> Result<(), TableError> {
+    match config {
+        Some(c) if c.pir < c.cir => Err(TableError::BadMeter {
+            name: name.to_owned(),
+            what: format!("a peak rate of {} is below the committed rate of {}", c.pir, c.cir),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,159 @@
+//! Counters, meters and registers: state that packets change.
+
+use super::super::entry::{CounterValue, MeterConfig};
+use super::super::info::MeterUnit;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// A counter cell.
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Counter {
+    #[inline]
+    pub(crate) fn count(&self, bytes: u64) {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> CounterValue {
+        CounterValue { packets: self.packets.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
+    }
+
+    pub(crate) fn write(&self, v: CounterValue) {
+        self.packets.store(v.packets, Ordering::Relaxed);
+        self.bytes.store(v.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Colours in the order in which a packet gets worse.
+pub(crate) const GREEN: u64 = 0;
+const YELLOW: u64 = 1;
+const RED: u64 = 2;
+
+/// One token bucket, with BMv2's arithmetic: tokens are counted from time 0, so that no rounding adds up.
+#[derive(Debug, Default, Clone, Copy)]
+struct Bucket {
+    per_second: u64,
+    burst: u64,
+    tokens: u64,
+    /// Tokens produced from time 0 to the last packet.
+    produced: u64,
+}
+
+impl Bucket {
+    fn new(per_second: u64, burst: u64) -> Self {
+        Self { per_second, burst, tokens: burst, produced: 0 }
+    }
+
+    /// Refills, then takes `cost` tokens if there are as many.
+    fn take(&mut self, now_us: u64, cost: u64) -> bool {
+        let produced = match now_us.checked_mul(self.per_second) {
+            Some(n) => n / 1_000_000,
+            None => (u128::from(now_us) * u128::from(self.per_second) / 1_000_000).min(u128::from(u64::MAX)) as u64,
+        };
+        // Several workers may bring slightly older times.
+        let new = produced.saturating_sub(self.produced);
+        self.produced = self.produced.max(produced);
+        self.tokens = self.tokens.saturating_add(new).min(self.burst);
+        if self.tokens < cost {
+            return false;
+        }
+        self.tokens -= cost;
+        true
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rates {
+    config: MeterConfig,
+    peak: Bucket,
+    committed: Bucket,
+}
+
+/// A two-rate three-colour meter cell (RFC 2698, colour-blind, as BMv2 has it). Not configured, all is green.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Mutex<Option<Rates>>);
+
+impl Meter {
+    pub(crate) fn execute(&self, unit: MeterUnit, bytes: u64, now_us: u64) -> u64 {
+        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(r) = rates.as_mut() else { return GREEN };
+        let cost = match unit {
+            MeterUnit::Bytes => bytes,
+            MeterUnit::Packets => 1,
+        };
+        if !r.peak.take(now_us, cost) {
+            // A red packet leaves the committed bucket alone.
+            RED
+        } else if !r.committed.take(now_us, cost) {
+            YELLOW
+        } else {
+            GREEN
+        }
+    }
+
+    pub(crate) fn config(&self) -> Option<MeterConfig> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|r| r.config)
+    }
+
+    pub(crate) fn configure(&self, config: Option<MeterConfig>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config.map(|c| Rates {
+            config: c,
+            peak: Bucket::new(c.pir, c.pburst),
+            committed: Bucket::new(c.cir, c.cburst),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_without_configuration_is_green() {
+        assert_eq!(Meter::default().execute(MeterUnit::Bytes, u64::MAX, 0), GREEN);
+    }
+
+    #[test]
+    fn bursts_then_rates_decide_the_colour() {
+        let m = Meter::default();
+        m.configure(Some(MeterConfig { cir: 1, cburst: 2, pir: 10, pburst: 4 }));
+        let colours: Vec<u64> = (0..6).map(|_| m.execute(MeterUnit::Packets, 60, 0)).collect();
+        assert_eq!(colours, [GREEN, GREEN, YELLOW, YELLOW, RED, RED]);
+        // 100 ms later the peak bucket has one token, the committed one none.
+        assert_eq!(m.execute(MeterUnit::Packets, 60, 100_000), YELLOW);
+        assert_eq!(m.execute(MeterUnit::Packets, 60, 100_000), RED);
+        // A second later the committed bucket has one, too.
+        assert_eq!(m.execute(MeterUnit::Packets, 60, 1_100_000), GREEN);
+        assert_eq!(m.execute(MeterUnit::Packets, 60, 1_100_000), YELLOW);
+    }
+
+    #[test]
+    fn the_rate_is_kept_over_time_whatever_the_packet_sizes() {
+        let m = Meter::default();
+        m.configure(Some(MeterConfig { cir: 125_000, cburst: 3000, pir: 125_000, pburst: 3000 }));
+        let (mut passed, mut now) = (0, 0);
+        for i in 0..100_000u64 {
+            let len = 60 + i * 7919 % 1400;
+            now += 100;
+            if m.execute(MeterUnit::Bytes, len, now) == GREEN {
+                passed += len;
+            }
+        }
+        let fair = 125_000 * 10;
+        assert!(passed <= fair + 3000 && passed + 1500 >= fair, "{passed} of {fair}");
+    }
+
+    #[test]
+    fn time_that_goes_back_gives_no_tokens() {
+        let m = Meter::default();
+        m.configure(Some(MeterConfig { cir: 1000, cburst: 1, pir: 1000, pburst: 1 }));
+        assert_eq!(m.execute(MeterUnit::Packets, 1, 10_000_000), GREEN);
+        assert_eq!(m.execute(MeterUnit::Packets, 1, 1), RED);
+        assert_eq!(m.execute(MeterUnit::Packets, 1, 10_000_000), RED);
+    }
+}

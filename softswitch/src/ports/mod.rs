@@ -1,0 +1,63 @@
+//! Ports: where frames enter and leave the switch.
+//!
+//! A port is a receiving half and a transmitting half, so that a frame can be handed on to any port, the one it
+//! came from included, straight out of the receive buffer. The kinds (in memory, AF_PACKET, UDP) know nothing of
+//! delay, loss, rates, captures or counts: those belong to [`tx::TxPort`], which every frame leaves through, and
+//! to the worker, which every frame enters through.
+
+pub mod error;
+pub mod link;
+pub mod memory;
+pub mod packet;
+pub mod pcap;
+pub mod spec;
+pub mod tx;
+pub mod udp;
+pub mod wake;
+
+use std::os::fd::RawFd;
+
+pub use error::PortError;
+pub use link::LinkConfig;
+pub use memory::MemoryPort;
+pub use spec::{Device, PortSpec};
+pub use tx::PortStatistics;
+
+/// A port of the switch, as the P4 program sees it (`standard_metadata.ingress_port`).
+pub type PortId = u16;
+
+/// v1model's drop port: a frame whose `egress_spec` is this is dropped, so no port may have the number.
+pub const DROP_PORT: PortId = 511;
+
+/// Frames taken from one port before the worker turns to the next one: small enough that a flooded port does not
+/// starve the others, large enough to pay for the round.
+pub const RECEIVE_BUDGET: usize = 64;
+
+/// The largest frame that any kind of port carries.
+pub const MAX_FRAME: usize = 65_535;
+
+/// The receiving half of a port.
+pub trait Receive: Send {
+    /// Hands at most `budget` frames to `deliver` and returns how many there were. Never blocks.
+    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize;
+
+    /// What becomes readable when a frame arrives; `None` when the port wakes the worker itself.
+    fn readiness(&self) -> Option<RawFd>;
+
+    /// Takes an asynchronous error off the descriptor, which would otherwise keep waking the worker.
+    fn clear_error(&mut self) {}
+
+    /// Frames that the operating system dropped before we saw them, since the last call.
+    fn take_kernel_drops(&mut self) -> u64 {
+        0
+    }
+}
+
+/// The transmitting half of a port.
+pub trait Transmit: Send {
+    /// Takes one frame of at most [`MAX_FRAME`] bytes. May keep it until [`Transmit::flush`].
+    fn transmit(&mut self, frame: &[u8]);
+
+    /// Sends what is kept. Returns how many frames could not be sent since the last flush.
+    fn flush(&mut self) -> u64;
+}

@@ -1,0 +1,481 @@
+//! AF_PACKET ports: any network interface, veth above all.
+//!
+//! Received through a memory-mapped ring (TPACKET_V2): no system call and no copy for a frame, and a frame is
+//! there as soon as the kernel has written it. TPACKET_V3 packs frames a little tighter but hands over whole
+//! blocks on a timer of at least a millisecond, which a round trip through several switches would pay at each
+//! hop. Transmitted with `sendmmsg` past the queueing discipline.
+//!
+//! The kernel takes the outer VLAN tag out of a frame and leaves sums to the hardware; neither must show here.
+//! The tag comes back from the ring's header, the sum is completed from the virtio header in front of the frame
+//! (`csum_start`, `csum_offset`), which names the place exactly whatever the protocols are.
+
+use std::ffi::CString;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::udp::send_frames;
+use super::{MAX_FRAME, PortError, Receive, Transmit};
+
+/// Bytes of one slot: an Ethernet frame of 1500 bytes with tags and encapsulation, behind the kernel's headers.
+/// Longer frames (segmentation offload) come through the socket's queue instead.
+const SLOT_BYTES: usize = 2048;
+/// Slots of a ring: 4 MiB a port, about 5 ms at a million frames a second.
+const SLOTS: usize = 2048;
+/// The ring is allocated in blocks of this size.
+const BLOCK_BYTES: usize = 1 << 16;
+const RING_BYTES: usize = SLOT_BYTES * SLOTS;
+/// Of the queue for longer frames, and of the frames being sent.
+const SOCKET_BUFFER: libc::c_int = 8 << 20;
+/// Frames sent by one system call.
+const SEND_BATCH: usize = 64;
+
+/// `struct virtio_net_hdr`, which precedes each frame.
+const VNET_BYTES: usize = 10;
+const VNET_NEEDS_CSUM: u8 = 1;
+const MAC_ADDRESSES: usize = 12;
+const VLAN_TAG: usize = 4;
+const TPID_8021Q: u16 = 0x8100;
+
+/// Opens both halves on an interface.
+pub(crate) fn open(interface: &str) -> Result<(PacketReceive, PacketTransmit), PortError> {
+    let index = interface_index(interface)?;
+    let receive = PacketReceive::open(interface, index)?;
+    let transmit = PacketTransmit::open(interface, index)?;
+    if !is_up(interface, transmit.socket.as_raw_fd()) {
+        tracing::warn!(interface, "the interface is down: nothing passes until `ip link set {interface} up`");
+    }
+    Ok((receive, transmit))
+}
+
+fn interface_index(interface: &str) -> Result<libc::c_int, PortError> {
+    let none = || PortError::NoInterface { interface: interface.to_owned() };
+    let name = CString::new(interface).map_err(|_| none())?;
+    // SAFETY: `name` is a live, terminated string.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    match libc::c_int::try_from(index) {
+        Ok(index) if index > 0 => Ok(index),
+        _ => Err(none()),
+    }
+}
+
+fn is_up(interface: &str, socket: RawFd) -> bool {
+    // SAFETY: a plain C structure for which all-zero bytes are valid.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    // The zeroed rest terminates the name.
+    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the request is live and has a terminated name; the kernel fills in the flags.
+    unsafe {
+        libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request) == 0
+            && libc::c_int::from(request.ifr_ifru.ifru_flags) & libc::IFF_UP != 0
+    }
+}
+
+/// A raw socket bound to an interface. `protocol` 0 receives nothing.
+fn open_socket(interface: &str, index: libc::c_int, protocol: u16) -> Result<Unbound, PortError> {
+    // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+    if fd < 0 {
+        let source = io::Error::last_os_error();
+        return Err(match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => PortError::NotPermitted { interface: interface.to_owned() },
+            _ => PortError::io(format!("interface {interface}: a raw socket cannot be opened"), source),
+        });
+    }
+    // SAFETY: just opened, and owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(Unbound { socket, interface: interface.to_owned(), index, protocol })
+}
+
+/// A socket whose options are still to be set: they must be in place before the first frame arrives.
+struct Unbound {
+    socket: OwnedFd,
+    interface: String,
+    index: libc::c_int,
+    protocol: u16,
+}
+
+impl Unbound {
+    fn set<T>(&self, level: libc::c_int, option: libc::c_int, value: &T, name: &str) -> Result<(), PortError> {
+        // SAFETY: `value` is live and its size is given; the kernel only reads it.
+        let result = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                option,
+                std::ptr::from_ref(value).cast(),
+                mem::size_of::<T>() as libc::socklen_t,
+            )
+        };
+        if result < 0 {
+            let what = format!("interface {}: the socket option {name} cannot be set", self.interface);
+            return Err(PortError::io(what, io::Error::last_os_error()));
+        }
+        Ok(())
+    }
+
+    fn bind(self) -> Result<OwnedFd, PortError> {
+        // SAFETY: a plain C structure for which all-zero bytes are valid.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_protocol = self.protocol.to_be();
+        address.sll_ifindex = self.index;
+        // SAFETY: `address` is live and its size is given.
+        let result = unsafe {
+            libc::bind(
+                self.socket.as_raw_fd(),
+                (&raw const address).cast(),
+                mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if result < 0 {
+            let what = format!("interface {}: the raw socket cannot be bound to it", self.interface);
+            return Err(PortError::io(what, io::Error::last_os_error()));
+        }
+        Ok(self.socket)
+    }
+}
+
+/// The receiving half: a ring shared with the kernel.
+pub(crate) struct PacketReceive {
+    socket: OwnedFd,
+    ring: Ring,
+    /// The slot that the kernel fills next.
+    next: usize,
+    /// For frames that are longer than a slot.
+    long: Vec<u8>,
+}
+
+impl PacketReceive {
+    fn open(interface: &str, index: libc::c_int) -> Result<Self, PortError> {
+        let socket = open_socket(interface, index, libc::ETH_P_ALL as u16)?;
+        let on: libc::c_int = 1;
+        let packet = libc::SOL_PACKET;
+        let version = libc::tpacket_versions::TPACKET_V2 as libc::c_int;
+        socket.set(packet, libc::PACKET_VERSION, &version, "PACKET_VERSION")?;
+        socket.set(packet, libc::PACKET_VNET_HDR, &on, "PACKET_VNET_HDR")?;
+        socket.set(packet, libc::PACKET_COPY_THRESH, &on, "PACKET_COPY_THRESH")?;
+        // What we send must not come back to us.
+        socket.set(packet, PACKET_IGNORE_OUTGOING, &on, "PACKET_IGNORE_OUTGOING")?;
+        socket.set(libc::SOL_SOCKET, libc::SO_RCVBUF, &SOCKET_BUFFER, "SO_RCVBUF")?;
+        let request = libc::tpacket_req {
+            tp_block_size: BLOCK_BYTES as libc::c_uint,
+            tp_block_nr: (RING_BYTES / BLOCK_BYTES) as libc::c_uint,
+            tp_frame_size: SLOT_BYTES as libc::c_uint,
+            tp_frame_nr: SLOTS as libc::c_uint,
+        };
+        socket.set(packet, libc::PACKET_RX_RING, &request, "PACKET_RX_RING")?;
+        let membership = libc::packet_mreq {
+            mr_ifindex: index,
+            mr_type: libc::PACKET_MR_PROMISC as u16,
+            mr_alen: 0,
+            mr_address: [0; 8],
+        };
+        socket.set(packet, libc::PACKET_ADD_MEMBERSHIP, &membership, "PACKET_ADD_MEMBERSHIP")?;
+        let ring = Ring::map(&socket.socket)
+            .map_err(|e| PortError::io(format!("interface {interface}: the receive ring cannot be mapped"), e))?;
+        Ok(Self { socket: socket.bind()?, ring, next: 0, long: Vec::new() })
+    }
+
+    /// Takes a frame that did not fit its slot from the socket's queue.
+    fn receive_long(&mut self, tag: Option<[u8; VLAN_TAG]>, deliver: &mut dyn FnMut(&[u8])) {
+        self.long.resize(VNET_BYTES + MAX_FRAME, 0);
+        // SAFETY: at most the buffer's length is written to it.
+        let got = unsafe {
+            libc::recv(self.socket.as_raw_fd(), self.long.as_mut_ptr().cast(), self.long.len(), libc::MSG_DONTWAIT)
+        };
+        if let Ok(got) = usize::try_from(got)
+            && let Some(frame) = restore(&mut self.long[..got], tag)
+        {
+            deliver(frame);
+        }
+    }
+}
+
+impl Receive for PacketReceive {
+    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        while count < budget {
+            let Some(slot) = self.ring.filled_slot(self.next) else { break };
+            if slot.status & libc::TP_STATUS_COPY != 0 {
+                let tag = slot.tag;
+                self.receive_long(tag, deliver);
+            } else if slot.whole
+                && let Some(frame) = restore(slot.bytes, slot.tag)
+            {
+                deliver(frame);
+            }
+            self.ring.release(self.next);
+            self.next = (self.next + 1) % SLOTS;
+            count += 1;
+        }
+        count
+    }
+
+    fn readiness(&self) -> Option<RawFd> {
+        Some(self.socket.as_raw_fd())
+    }
+
+    fn clear_error(&mut self) {
+        let mut error: libc::c_int = 0;
+        let mut length = mem::size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: both point at live integers of the lengths given. Reading the error is what clears it.
+        unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ERROR,
+                (&raw mut error).cast(),
+                &raw mut length,
+            );
+        }
+    }
+
+    fn take_kernel_drops(&mut self) -> u64 {
+        let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+        let mut length = mem::size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: both point at live values of the lengths given. The kernel resets its counts on reading.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut stats).cast(),
+                &raw mut length,
+            )
+        };
+        if result == 0 { u64::from(stats.tp_drops) } else { 0 }
+    }
+}
+
+/// `PACKET_IGNORE_OUTGOING` of linux/if_packet.h, which the libc crate does not have for every target.
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+
+/// The mapped ring. A slot belongs to the kernel or to us, as its status says.
+struct Ring {
+    base: *mut u8,
+}
+
+// SAFETY: the mapping is the ring's own and is not tied to the thread that made it.
+unsafe impl Send for Ring {}
+
+/// A slot that is ours.
+struct Slot<'a> {
+    status: u32,
+    /// The virtio header and the frame behind it.
+    bytes: &'a mut [u8],
+    /// Whether all of the frame is in `bytes`.
+    whole: bool,
+    tag: Option<[u8; VLAN_TAG]>,
+}
+
+impl Ring {
+    fn map(socket: &OwnedFd) -> io::Result<Self> {
+        // SAFETY: a fresh shared mapping of the ring that was just set up on this socket.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                RING_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                socket.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { base: base.cast() })
+    }
+
+    fn header(&self, index: usize) -> *mut libc::tpacket2_hdr {
+        debug_assert!(index < SLOTS);
+        // SAFETY: within the mapping, since index < SLOTS; slots are aligned far beyond the header's need.
+        unsafe { self.base.add(index * SLOT_BYTES).cast() }
+    }
+
+    fn status(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: a live, aligned word that both sides access atomically, for as long as the mapping lives.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.header(index)).tp_status) }
+    }
+
+    /// The slot, if the kernel has filled it.
+    fn filled_slot(&mut self, index: usize) -> Option<Slot<'_>> {
+        // Acquire: what the kernel wrote before it set the status is visible after this.
+        let status = self.status(index).load(Ordering::Acquire);
+        if status & libc::TP_STATUS_USER == 0 {
+            return None;
+        }
+        let header = self.header(index);
+        // SAFETY: the slot is ours now, and nobody writes it until we release it.
+        let (length, captured, mac, tci, tpid) = unsafe {
+            let h = &*header;
+            (h.tp_len as usize, h.tp_snaplen as usize, usize::from(h.tp_mac), h.tp_vlan_tci, h.tp_vlan_tpid)
+        };
+        // The kernel keeps these within the slot; a bound here keeps us within the mapping whatever it does.
+        let start = mac.clamp(VNET_BYTES, SLOT_BYTES) - VNET_BYTES;
+        let end = (mac + captured).clamp(start, SLOT_BYTES);
+        // SAFETY: within the slot, which is ours; the borrow of the ring keeps it from being released meanwhile.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(header.cast::<u8>().add(start), end - start) };
+        let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| {
+            let tpid = if status & libc::TP_STATUS_VLAN_TPID_VALID != 0 { tpid } else { TPID_8021Q };
+            let ([a, b], [c, d]) = (tpid.to_be_bytes(), tci.to_be_bytes());
+            [a, b, c, d]
+        });
+        Some(Slot { status, bytes, whole: captured == length, tag })
+    }
+
+    /// Gives a slot back to the kernel.
+    fn release(&mut self, index: usize) {
+        // Release: our reads and writes of the slot happen before the kernel's next ones.
+        self.status(index).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `map` mapped; no slot is borrowed any more.
+        unsafe { libc::munmap(self.base.cast(), RING_BYTES) };
+    }
+}
+
+/// Makes the frame behind a virtio header what it was on the wire: sum completed, VLAN tag back in its place.
+/// `None` when the kernel's header and the frame do not fit each other.
+fn restore(bytes: &mut [u8], tag: Option<[u8; VLAN_TAG]>) -> Option<&[u8]> {
+    let (vnet, frame) = bytes.split_at_mut_checked(VNET_BYTES)?;
+    if vnet[0] & VNET_NEEDS_CSUM != 0 {
+        let word = |at: usize| usize::from(u16::from_ne_bytes([vnet[at], vnet[at + 1]]));
+        complete_checksum(frame, word(6), word(8))?;
+    }
+    let Some(tag) = tag else { return Some(&bytes[VNET_BYTES..]) };
+    if bytes.len() < VNET_BYTES + MAC_ADDRESSES {
+        return None;
+    }
+    // The addresses move into the virtio header's place, which is spent, and make room for the tag.
+    let start = VNET_BYTES - VLAN_TAG;
+    bytes.copy_within(VNET_BYTES..VNET_BYTES + MAC_ADDRESSES, start);
+    bytes[start + MAC_ADDRESSES..][..VLAN_TAG].copy_from_slice(&tag);
+    Some(&bytes[start..])
+}
+
+/// Completes a partial sum: the field at `start + offset` holds the pseudo header's sum, and the sum over
+/// everything from `start` is what the hardware would have put there.
+fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()> {
+    let covered = frame.get_mut(start..)?;
+    let sum = ones_complement_sum(covered);
+    let field = covered.get_mut(offset..offset.checked_add(2)?)?;
+    // Zero would say "no checksum" in UDP, and equals 0xFFFF in ones' complement anyway (RFC 768).
+    let value = if sum == 0xffff { 0xffff } else { !sum };
+    field.copy_from_slice(&value.to_be_bytes());
+    Some(())
+}
+
+fn ones_complement_sum(bytes: &[u8]) -> u16 {
+    let mut words = bytes.chunks_exact(2);
+    let mut sum: u64 = words.by_ref().map(|w| u64::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    if let [last] = words.remainder() {
+        sum += u64::from(*last) << 8;
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// The transmitting half.
+pub(crate) struct PacketTransmit {
+    socket: OwnedFd,
+    /// Frames of the batch, one after the other.
+    buffer: Vec<u8>,
+    ends: Vec<usize>,
+    failed: u64,
+}
+
+impl PacketTransmit {
+    fn open(interface: &str, index: libc::c_int) -> Result<Self, PortError> {
+        let socket = open_socket(interface, index, 0)?;
+        let on: libc::c_int = 1;
+        socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, &on, "PACKET_QDISC_BYPASS")?;
+        socket.set(libc::SOL_SOCKET, libc::SO_SNDBUF, &SOCKET_BUFFER, "SO_SNDBUF")?;
+        Ok(Self { socket: socket.bind()?, buffer: Vec::new(), ends: Vec::new(), failed: 0 })
+    }
+
+    fn send_batch(&mut self) {
+        self.failed += send_frames(self.socket.as_raw_fd(), &self.buffer, &self.ends);
+        self.buffer.clear();
+        self.ends.clear();
+    }
+}
+
+impl Transmit for PacketTransmit {
+    fn transmit(&mut self, frame: &[u8]) {
+        self.buffer.extend_from_slice(frame);
+        self.ends.push(self.buffer.len());
+        if self.ends.len() == SEND_BATCH {
+            self.send_batch();
+        }
+    }
+
+    fn flush(&mut self) -> u64 {
+        self.send_batch();
+        mem::take(&mut self.failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_header(flags: u8, start: u16, offset: u16, frame: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0u8; VNET_BYTES];
+        bytes[0] = flags;
+        bytes[6..8].copy_from_slice(&start.to_ne_bytes());
+        bytes[8..10].copy_from_slice(&offset.to_ne_bytes());
+        bytes.extend_from_slice(frame);
+        bytes
+    }
+
+    #[test]
+    fn a_vlan_tag_goes_back_between_the_addresses_and_the_type() {
+        let frame: Vec<u8> = (0u8..20).collect();
+        let mut bytes = with_header(0, 0, 0, &frame);
+        let restored = restore(&mut bytes, Some([0x81, 0x00, 0x20, 0x07])).unwrap();
+        assert_eq!(restored[..12], frame[..12]);
+        assert_eq!(restored[12..16], [0x81, 0x00, 0x20, 0x07]);
+        assert_eq!(restored[16..], frame[12..]);
+    }
+
+    #[test]
+    fn a_frame_that_needs_nothing_is_left_alone() {
+        let frame: Vec<u8> = (0u8..20).collect();
+        assert_eq!(restore(&mut with_header(0, 0, 0, &frame), None).unwrap(), frame);
+        assert_eq!(restore(&mut with_header(0, 0, 0, &[]), None).unwrap(), [0u8; 0]);
+    }
+
+    #[test]
+    fn a_partial_udp_sum_is_completed() {
+        // UDP 1 -> 2, 9 bytes, payload "x", pseudo header 10.0.0.1 -> 10.0.0.2.
+        let pseudo = [10, 0, 0, 1, 10, 0, 0, 2, 0, 17, 0, 9];
+        let mut frame = vec![0u8; 34];
+        frame.extend_from_slice(&[0, 1, 0, 2, 0, 9]);
+        frame.extend_from_slice(&ones_complement_sum(&pseudo).to_be_bytes());
+        frame.push(b'x');
+        let mut bytes = with_header(VNET_NEEDS_CSUM, 34, 6, &frame);
+        let done = restore(&mut bytes, None).unwrap();
+        let mut all = pseudo.to_vec();
+        all.extend_from_slice(&done[34..]);
+        assert_eq!(ones_complement_sum(&all), 0xffff);
+    }
+
+    #[test]
+    fn a_virtio_header_that_points_outside_the_frame_drops_it() {
+        for (start, offset) in [(100, 6), (34, 100), (u16::MAX, u16::MAX), (35, 0)] {
+            assert!(restore(&mut with_header(VNET_NEEDS_CSUM, start, offset, &[0; 36]), None).is_none());
+        }
+        assert!(restore(&mut [0; 5], None).is_none());
+        assert!(restore(&mut with_header(0, 0, 0, &[0; 11]), Some([0; 4])).is_none());
+    }
+}

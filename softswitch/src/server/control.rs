@@ -1,0 +1,267 @@
+//! The control plane of one switch: who is connected, who is primary, which configuration is loaded.
+//!
+//! ```text
+//!  StreamChannel ──▶ Control ── Arbitration (pure)
+//!                      │  gate: Write, Set and changes of the primary exclude each other and Reads (§13.4);
+//!                      │        packets take no part in it
+//!  Write, Read ──────▶ ├─▶ ForwardingPipeline (saved, or live)
+//!  PacketOut ────────▶ └─▶ Shared ─▶ worker thread ─▶ PacketIn to the primary's stream
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dmux_p4rt::p4::v1;
+use dmux_p4rt::p4::v1::stream_message_request::Update as RequestUpdate;
+use dmux_p4rt::p4::v1::stream_message_response::Update as ResponseUpdate;
+use tokio::sync::{RwLock, watch};
+use tonic::{Code, Status};
+
+use super::arbitration::{Arbitration, ElectionId, Notice, Refusal, Request, Standing, StreamId};
+use super::config::ForwardingPipeline;
+use super::error::Refused;
+use super::stream::{StreamReceiver, StreamSender, channel};
+use crate::switch::Shared;
+
+/// Streams that may be open at once, arbitrated or not.
+pub const MAX_STREAMS: usize = 128;
+
+/// The state behind the P4Runtime service.
+pub(crate) struct Control {
+    pub(crate) device_id: u64,
+    pub(crate) shared: Arc<Shared>,
+    /// Held by whatever changes state, and shared by what reads it.
+    pub(crate) gate: RwLock<()>,
+    /// Saved but not committed (VERIFY_AND_SAVE): reads and writes mean it until COMMIT makes it live.
+    pub(crate) saved: Mutex<Option<Arc<ForwardingPipeline>>>,
+    streams: Mutex<Streams>,
+}
+
+struct Streams {
+    arbitration: Arbitration,
+    open: HashMap<StreamId, OpenStream>,
+    next: u64,
+    /// Set when the server shuts down: no stream opens after that.
+    closing: bool,
+}
+
+struct OpenStream {
+    sender: StreamSender,
+    /// Dropped with the entry, which tells the stream's task to end.
+    _alive: watch::Sender<()>,
+}
+
+impl Streams {
+    fn sender(&self, id: StreamId) -> Option<&StreamSender> {
+        self.open.get(&id).map(|stream| &stream.sender)
+    }
+}
+
+/// An election id as a number.
+pub(crate) fn election_id(id: Option<v1::Uint128>) -> Option<ElectionId> {
+    id.map(|id| u128::from(id.high) << 64 | u128::from(id.low))
+}
+
+fn wire_id(id: ElectionId) -> v1::Uint128 {
+    // Each half of a 128-bit number.
+    v1::Uint128 { high: (id >> 64) as u64, low: id as u64 }
+}
+
+impl Control {
+    pub(crate) fn new(device_id: u64, shared: Arc<Shared>) -> Self {
+        let streams =
+            Streams { arbitration: Arbitration::new(device_id), open: HashMap::new(), next: 0, closing: false };
+        Self { device_id, shared, gate: RwLock::new(()), saved: Mutex::default(), streams: Mutex::new(streams) }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        // Nothing under the lock can panic half-way through a change.
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The configuration that reads and writes mean: the saved one if there is one, else the live one.
+    pub(crate) fn pipeline(&self) -> Result<Arc<ForwardingPipeline>, Status> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        saved
+            .or_else(|| self.shared.live.load_full())
+            .ok_or_else(|| Status::failed_precondition("no pipeline is loaded: call SetForwardingPipelineConfig first"))
+    }
+
+    /// The checks that every write begins with, in the order of §12. The caller holds the gate.
+    pub(crate) fn check_primary(&self, device_id: u64, role: &str, id: Option<v1::Uint128>) -> Result<(), Status> {
+        self.check_device(device_id)?;
+        if !role.is_empty() {
+            return Err(Status::not_found(Refusal::UnknownRole(role.to_owned()).to_string()));
+        }
+        let id = election_id(id);
+        if self.streams().arbitration.is_primary(id) {
+            return Ok(());
+        }
+        Err(Status::permission_denied(match id {
+            None => "the request has no election id: only the primary may write".to_owned(),
+            Some(id) => format!("election id {id} is not the primary's: arbitrate on a stream and keep it open"),
+        }))
+    }
+
+    pub(crate) fn check_device(&self, device_id: u64) -> Result<(), Status> {
+        if device_id == self.device_id {
+            return Ok(());
+        }
+        let unknown = Refusal::UnknownDevice { asked: device_id, here: self.device_id };
+        Err(Status::not_found(unknown.to_string()))
+    }
+
+    /// Registers a new stream: its id, what is sent on it, and what changes (fails) when it is to end.
+    pub(crate) fn open_stream(&self) -> Result<(StreamId, StreamReceiver, watch::Receiver<()>), Status> {
+        let mut streams = self.streams();
+        if streams.closing {
+            return Err(Status::unavailable("the switch is shutting down"));
+        }
+        if streams.open.len() >= MAX_STREAMS {
+            return Err(Status::resource_exhausted(format!("{MAX_STREAMS} streams are open already: close one first")));
+        }
+        let id = StreamId(streams.next);
+        streams.next += 1;
+        let (sender, receiver) = channel();
+        let (alive, ended) = watch::channel(());
+        streams.open.insert(id, OpenStream { sender, _alive: alive });
+        Ok((id, receiver, ended))
+    }
+
+    /// Ends a stream with a status.
+    pub(crate) fn end_stream(&self, id: StreamId, status: Status) {
+        if let Some(sender) = self.streams().sender(id) {
+            sender.end(status);
+        }
+    }
+
+    /// Forgets a stream; if it was the primary's, the others are told.
+    pub(crate) async fn close_stream(&self, id: StreamId) {
+        // A Write that the primary has under way is finished first (§5.3).
+        let _gate = self.gate.write().await;
+        let mut streams = self.streams();
+        streams.open.remove(&id);
+        let notices = streams.arbitration.disconnected(id);
+        self.send_notices(&mut streams, &notices);
+    }
+
+    /// Ends every stream; none opens any more.
+    pub(crate) fn close_all(&self) {
+        let mut streams = self.streams();
+        streams.closing = true;
+        for stream in streams.open.values() {
+            stream.sender.end(Status::unavailable("the switch is shutting down"));
+        }
+        streams.open.clear();
+        self.shared.packet_ins.store(None);
+    }
+
+    /// Handles one message of a stream. An error ends the stream.
+    pub(crate) async fn handle(&self, id: StreamId, request: v1::StreamMessageRequest) -> Result<(), Status> {
+        let refused = match request.update {
+            Some(RequestUpdate::Arbitration(update)) => return self.arbitrate(id, update).await,
+            Some(RequestUpdate::Packet(packet)) => match self.packet_out(id, &packet) {
+                Ok(()) => return Ok(()),
+                Err(refused) => {
+                    // The payload is left out: the metadata tells which packet it was, and is what can be wrong.
+                    let packet = v1::PacketOut { metadata: packet.metadata, ..v1::PacketOut::default() };
+                    let details = v1::PacketOutError { packet_out: Some(packet) };
+                    (refused, v1::stream_error::Details::PacketOut(details))
+                }
+            },
+            Some(RequestUpdate::DigestAck(ack)) => {
+                let refused = Refused::invalid(format!("the P4Info has no digest with id {}", ack.digest_id));
+                let details = v1::DigestListAckError { digest_list_ack: Some(ack) };
+                (refused, v1::stream_error::Details::DigestListAck(details))
+            }
+            Some(RequestUpdate::Other(_)) | None => {
+                let refused = Refused::unimplemented("this kind of stream message is not known here");
+                (refused, v1::stream_error::Details::Other(v1::StreamOtherError::default()))
+            }
+        };
+        let (refused, details) = refused;
+        let error = v1::StreamError {
+            canonical_code: refused.code as i32,
+            message: refused.message,
+            details: Some(details),
+            ..v1::StreamError::default()
+        };
+        if let Some(sender) = self.streams().sender(id) {
+            // Reports are lossy by the specification (§16.6).
+            sender.offer(ResponseUpdate::Error(error));
+        }
+        Ok(())
+    }
+
+    async fn arbitrate(&self, id: StreamId, update: v1::MasterArbitrationUpdate) -> Result<(), Status> {
+        let role = update.role.unwrap_or_default();
+        #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
+        let name = if role.name.is_empty() && role.id != 0 { role.id.to_string() } else { role.name };
+        let request = Request {
+            device_id: update.device_id,
+            role: name,
+            has_role_config: role.config.is_some(),
+            election_id: election_id(update.election_id),
+        };
+        // Writes of the old primary that have begun are finished before the new one hears that it is primary.
+        let _gate = self.gate.write().await;
+        let mut streams = self.streams();
+        let notices = streams.arbitration.update(id, &request).map_err(refusal_status)?;
+        self.send_notices(&mut streams, &notices);
+        Ok(())
+    }
+
+    /// Sends notices and turns packet-ins to the primary. A controller that does not read is cut off.
+    fn send_notices(&self, streams: &mut Streams, notices: &[Notice]) {
+        for notice in notices {
+            let Some(sender) = streams.sender(notice.stream) else { continue };
+            if !sender.notify(ResponseUpdate::Arbitration(self.advice(notice))) {
+                tracing::warn!(stream = notice.stream.0, "a controller does not read its stream and is cut off");
+                streams.open.remove(&notice.stream);
+            }
+        }
+        let primary = streams.arbitration.primary().and_then(|id| streams.sender(id)).cloned();
+        self.shared.packet_ins.store(primary.map(Arc::new));
+    }
+
+    /// The advisory message of §5.4.
+    fn advice(&self, notice: &Notice) -> v1::MasterArbitrationUpdate {
+        let (code, message) = match notice.standing {
+            Standing::Primary => (Code::Ok, "you are the primary"),
+            Standing::Backup => (Code::AlreadyExists, "you are a backup: another controller is the primary"),
+            Standing::NoPrimary => (Code::NotFound, "you are a backup: there is no primary"),
+        };
+        v1::MasterArbitrationUpdate {
+            device_id: self.device_id,
+            role: None,
+            election_id: notice.highest.map(wire_id),
+            status: Some(tonic_types::pb::Status {
+                code: code as i32,
+                message: message.to_owned(),
+                details: Vec::new(),
+            }),
+        }
+    }
+
+    fn packet_out(&self, id: StreamId, packet: &v1::PacketOut) -> Result<(), Refused> {
+        if self.streams().arbitration.primary() != Some(id) {
+            return Err(Refused::new(Code::PermissionDenied, "only the primary may send packets"));
+        }
+        let Some(pipeline) = self.shared.live.load_full() else {
+            return Err(Refused::new(Code::FailedPrecondition, "no pipeline is loaded"));
+        };
+        let frame = pipeline.binding.packet_out.frame(&packet.metadata, &packet.payload)?;
+        self.shared.inject(frame)
+    }
+}
+
+fn refusal_status(refusal: Refusal) -> Status {
+    let code = match refusal {
+        Refusal::UnknownDevice { .. } => Code::NotFound,
+        Refusal::DeviceChanged { .. } | Refusal::RoleChanged(_) => Code::FailedPrecondition,
+        Refusal::UnknownRole(_) => Code::Unimplemented,
+        Refusal::RoleConfig | Refusal::DuplicateElectionId(_) => Code::InvalidArgument,
+        Refusal::TooManyControllers => Code::ResourceExhausted,
+    };
+    Status::new(code, refusal.to_string())
+}

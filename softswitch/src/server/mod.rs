@@ -1,0 +1,21 @@
+//! The P4Runtime server: specification 1.4, with the byte strings and fields of 1.5.
+//!
+//! What is not supported answers UNIMPLEMENTED with a sentence: roles other than the default one, RECONCILE_AND_COMMIT,
+//! atomic batches, action profiles, multicast and clone sessions, registers, value sets, digests, idle timeouts,
+//! counters per meter colour. Nothing is accepted and ignored.
+
+pub mod arbitration;
+pub mod binding;
+pub mod config;
+pub mod control;
+pub mod entry;
+pub mod error;
+pub mod packet_io;
+mod read;
+mod service;
+pub mod stream;
+mod value;
+mod write;
+
+pub(crate) use service::serve;
+pub use service::{MAX_MESSAGE_BYTES, ServeError};

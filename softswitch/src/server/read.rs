@@ -1,0 +1,265 @@
+//! The Read RPC: specification 1.4, sections 9 and 13.
+
+use dmux_p4rt::p4::v1;
+use dmux_p4rt::p4::v1::entity::Entity;
+
+use super::binding::{ArrayBinding, TableBinding};
+use super::config::ForwardingPipeline;
+use super::entry::{EntryKey, encode_counter, encode_meter};
+use super::error::Refused;
+use super::write::{cells, direct_key, refuse_colour_counters};
+use crate::pipeline::{EntryView, TableError};
+
+/// What one element of a request selects.
+pub(crate) fn read(pipeline: &ForwardingPipeline, request: &v1::Entity) -> Result<Vec<v1::Entity>, Refused> {
+    let Some(request) = &request.entity else {
+        return Err(Refused::invalid("the entity is empty: name the kind of entity to read"));
+    };
+    let mut found = Vec::new();
+    let mut add = |entity| found.push(v1::Entity { entity: Some(entity) });
+    match request {
+        Entity::TableEntry(filter) => {
+            read_entries(pipeline, filter, &mut |entry| add(Entity::TableEntry(entry)))?;
+        }
+        Entity::CounterEntry(filter) => read_counters(pipeline, filter, &mut |e| add(Entity::CounterEntry(e)))?,
+        Entity::MeterEntry(filter) => read_meters(pipeline, filter, &mut |e| add(Entity::MeterEntry(e)))?,
+        Entity::DirectCounterEntry(filter) => {
+            read_direct_counters(pipeline, filter, &mut |e| add(Entity::DirectCounterEntry(e)))?;
+        }
+        Entity::DirectMeterEntry(filter) => {
+            read_direct_meters(pipeline, filter, &mut |e| add(Entity::DirectMeterEntry(e)))?;
+        }
+        // Of these there can be none, so reading all of them finds nothing.
+        Entity::ActionProfileMember(m) => nothing(m.action_profile_id == 0 && m.member_id == 0, "action profiles")?,
+        Entity::ActionProfileGroup(g) => nothing(g.action_profile_id == 0 && g.group_id == 0, "action profiles")?,
+        Entity::ValueSetEntry(v) => nothing(v.value_set_id == 0, "parser value sets")?,
+        Entity::RegisterEntry(r) => nothing(r.register_id == 0, "register reads")?,
+        Entity::DigestEntry(d) => nothing(d.digest_id == 0, "digests")?,
+        Entity::ExternEntry(e) => nothing(e.extern_type_id == 0, "externs")?,
+        Entity::PacketReplicationEngineEntry(e) => {
+            use v1::packet_replication_engine_entry::Type;
+            let wildcard = match &e.r#type {
+                None => true,
+                Some(Type::MulticastGroupEntry(group)) => group.multicast_group_id == 0,
+                Some(Type::CloneSessionEntry(session)) => session.session_id == 0,
+            };
+            nothing(wildcard, "multicast groups and clone sessions")?;
+        }
+    }
+    Ok(found)
+}
+
+fn nothing(wildcard: bool, what: &str) -> Result<(), Refused> {
+    if wildcard { Ok(()) } else { Err(Refused::unimplemented(format!("{what} are not supported by this switch"))) }
+}
+
+/// Table entries by the filter of §9.1.6.
+fn read_entries(
+    pipeline: &ForwardingPipeline,
+    filter: &v1::TableEntry,
+    found: &mut dyn FnMut(v1::TableEntry),
+) -> Result<(), Refused> {
+    if filter.meter_counter_data.is_some() {
+        return Err(Refused::unimplemented("meters do not count per colour on this switch"));
+    }
+    if filter.table_id == 0 {
+        if !filter.r#match.is_empty() || filter.priority != 0 || filter.action.is_some() {
+            return Err(Refused::invalid("a read of all tables (table_id 0) takes no match, priority or action"));
+        }
+        return pipeline.binding.tables().iter().try_for_each(|table| read_table(pipeline, table, filter, found));
+    }
+    read_table(pipeline, pipeline.binding.table(filter.table_id)?, filter, found)
+}
+
+fn read_table(
+    pipeline: &ForwardingPipeline,
+    table: &TableBinding,
+    filter: &v1::TableEntry,
+    found: &mut dyn FnMut(v1::TableEntry),
+) -> Result<(), Refused> {
+    let action = match filter.action.as_ref().and_then(|a| a.r#type.as_ref()) {
+        None => None,
+        Some(v1::table_action::Type::Action(action)) => Some(
+            table
+                .action(action.action_id)
+                .ok_or_else(|| table.refuse("the filter's action is not one of the table's"))?
+                .ix,
+        ),
+        Some(_) => return Err(table.refuse("the table is direct: filter by an action")),
+    };
+    if filter.is_default_action {
+        if !filter.r#match.is_empty() || filter.priority != 0 {
+            return Err(table.refuse("the default entry has no match fields and no priority"));
+        }
+        if let Some(call) = pipeline.dataplane.default_entry(table.ix)?
+            && action.is_none_or(|wanted| wanted == call.action)
+            && let Some(encoded) = table.encode_action(&call)
+        {
+            let attached = pipeline.attached(table.ix, None);
+            let mut entry = v1::TableEntry {
+                table_id: table.id,
+                action: Some(encoded),
+                is_default_action: true,
+                ..v1::TableEntry::default()
+            };
+            attached.attach(&mut entry);
+            if attached.selected_by(filter) {
+                found(entry);
+            }
+        }
+        return Ok(());
+    }
+    let mut select = |view: EntryView| {
+        let selected = action.is_none_or(|wanted| wanted == view.action.action)
+            && (filter.priority == 0 || filter.priority == view.priority);
+        if selected && let Some(entry) = encode_entry(pipeline, table, filter, view) {
+            found(entry);
+        }
+    };
+    if filter.r#match.is_empty() {
+        pipeline.dataplane.for_each_entry(table.ix, &mut select)?;
+        return Ok(());
+    }
+    let key = table.decode_key(filter)?;
+    match pipeline.dataplane.get(table.ix, &key.fields, key.priority) {
+        Ok(view) => select(view),
+        // A filter that selects nothing is no error.
+        Err(TableError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// An entry as it was written, with the direct resources that were asked for.
+fn encode_entry(
+    pipeline: &ForwardingPipeline,
+    table: &TableBinding,
+    filter: &v1::TableEntry,
+    view: EntryView,
+) -> Option<v1::TableEntry> {
+    let mut entry = v1::TableEntry {
+        table_id: table.id,
+        r#match: table.encode_key(&view.key),
+        action: Some(table.encode_action(&view.action)?),
+        priority: view.priority,
+        counter_data: view
+            .counter
+            .filter(|_| filter.counter_data.is_some() && table.direct_counter)
+            .map(encode_counter),
+        meter_config: view.meter.filter(|_| filter.meter_config.is_some()).map(encode_meter),
+        is_const: view.is_const,
+        ..v1::TableEntry::default()
+    };
+    let attached = pipeline.attached(table.ix, Some(EntryKey { fields: view.key, priority: view.priority }));
+    attached.attach(&mut entry);
+    attached.selected_by(filter).then_some(entry)
+}
+
+/// Indirect arrays that a read means: one, or all for id 0.
+fn arrays<'a>(
+    id: u32,
+    all: &'a [ArrayBinding],
+    one: impl FnOnce(u32) -> Result<&'a ArrayBinding, Refused>,
+) -> Result<&'a [ArrayBinding], Refused> {
+    if id == 0 { Ok(all) } else { one(id).map(std::slice::from_ref) }
+}
+
+/// An index below a size that P4Info gives as i64.
+fn index(cell: usize) -> Option<v1::Index> {
+    Some(v1::Index { index: i64::try_from(cell).unwrap_or(i64::MAX) })
+}
+
+fn read_counters(
+    pipeline: &ForwardingPipeline,
+    filter: &v1::CounterEntry,
+    found: &mut dyn FnMut(v1::CounterEntry),
+) -> Result<(), Refused> {
+    let binding = &pipeline.binding;
+    for counter in arrays(filter.counter_id, &binding.counters, |id| binding.counter(id))? {
+        for cell in cells(&counter.name, counter.size, filter.index.as_ref())? {
+            let value = pipeline.dataplane.counter(counter.ix, cell)?;
+            found(v1::CounterEntry { counter_id: counter.id, index: index(cell), data: Some(encode_counter(value)) });
+        }
+    }
+    Ok(())
+}
+
+fn read_meters(
+    pipeline: &ForwardingPipeline,
+    filter: &v1::MeterEntry,
+    found: &mut dyn FnMut(v1::MeterEntry),
+) -> Result<(), Refused> {
+    refuse_colour_counters(filter.counter_data.is_some())?;
+    let binding = &pipeline.binding;
+    for meter in arrays(filter.meter_id, &binding.meters, |id| binding.meter(id))? {
+        for cell in cells(&meter.name, meter.size, filter.index.as_ref())? {
+            let config = pipeline.dataplane.meter(meter.ix, cell)?.map(encode_meter);
+            found(v1::MeterEntry { meter_id: meter.id, index: index(cell), config, counter_data: None });
+        }
+    }
+    Ok(())
+}
+
+/// The entries that a read of direct resources means: one, a table's, or all tables'.
+fn direct_entries(
+    pipeline: &ForwardingPipeline,
+    entry: Option<&v1::TableEntry>,
+    what: &str,
+    has: impl Fn(&TableBinding) -> bool,
+    found: &mut dyn FnMut(&TableBinding, EntryView),
+) -> Result<(), Refused> {
+    let table_id = entry.map_or(0, |e| e.table_id);
+    if table_id == 0 {
+        for table in pipeline.binding.tables().iter().filter(|t| has(t)) {
+            pipeline.dataplane.for_each_entry(table.ix, &mut |view| found(table, view))?;
+        }
+        return Ok(());
+    }
+    let table = pipeline.binding.table(table_id)?;
+    if !has(table) {
+        return Err(table.refuse(format!("it has no {what}")));
+    }
+    match entry {
+        Some(e) if !e.r#match.is_empty() || e.is_default_action => {
+            let (table, key) = direct_key(pipeline, entry, what)?;
+            found(table, pipeline.dataplane.get(table.ix, &key.fields, key.priority)?);
+        }
+        _ => pipeline.dataplane.for_each_entry(table.ix, &mut |view| found(table, view))?,
+    }
+    Ok(())
+}
+
+/// The part of an entry that identifies it.
+fn reference(table: &TableBinding, view: &EntryView) -> v1::TableEntry {
+    v1::TableEntry {
+        table_id: table.id,
+        r#match: table.encode_key(&view.key),
+        priority: view.priority,
+        ..v1::TableEntry::default()
+    }
+}
+
+fn read_direct_counters(
+    pipeline: &ForwardingPipeline,
+    filter: &v1::DirectCounterEntry,
+    found: &mut dyn FnMut(v1::DirectCounterEntry),
+) -> Result<(), Refused> {
+    let entry = filter.table_entry.as_ref();
+    direct_entries(pipeline, entry, "direct counter", |t| t.direct_counter, &mut |table, view| {
+        let data = Some(encode_counter(view.counter.unwrap_or_default()));
+        found(v1::DirectCounterEntry { table_entry: Some(reference(table, &view)), data });
+    })
+}
+
+fn read_direct_meters(
+    pipeline: &ForwardingPipeline,
+    filter: &v1::DirectMeterEntry,
+    found: &mut dyn FnMut(v1::DirectMeterEntry),
+) -> Result<(), Refused> {
+    refuse_colour_counters(filter.counter_data.is_some())?;
+    let entry = filter.table_entry.as_ref();
+    direct_entries(pipeline, entry, "direct meter", |t| t.direct_meter.is_some(), &mut |table, view| {
+        let config = view.meter.map(encode_meter);
+        found(v1::DirectMeterEntry { table_entry: Some(reference(table, &view)), config, counter_data: None });
+    })
+}

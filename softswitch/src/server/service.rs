@@ -1,0 +1,255 @@
+//! The gRPC service: one thin method for each RPC.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use dmux_p4rt::p4::v1;
+use dmux_p4rt::p4::v1::p4_runtime_server::{P4Runtime, P4RuntimeServer};
+use dmux_p4rt::p4::v1::set_forwarding_pipeline_config_request::Action;
+use dmux_p4rt::p4::v1::write_request::Atomicity;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::arbitration::StreamId;
+use super::config::ForwardingPipeline;
+use super::control::Control;
+use super::error::{Refused, batch_status};
+use super::{read, write};
+
+/// The version of the specification that Capabilities reports.
+const API_VERSION: &str = "1.4.0";
+
+/// The largest message that is received: the JSON of a large program and its P4Info fit with room.
+pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Entities in one message of a Read's answer: well under the 4 MiB that clients accept by default, since an entity
+/// with its metadata is at most a few kilobytes.
+const READ_CHUNK: usize = 512;
+
+/// How often a silent connection is probed, and how long it may take to answer: a controller whose machine died is
+/// no longer primary after this.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long RPCs under way may take after the order to shut down.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Why the server ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+#[error("the P4Runtime server failed: {0}")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[derive(Clone)]
+struct Service(Arc<Control>);
+
+/// Serves until `shutdown` completes; then ends the streams and lets RPCs under way finish.
+pub(crate) async fn serve(
+    control: Arc<Control>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let service = P4RuntimeServer::new(Service(Arc::clone(&control))).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    // Small messages in both directions: waiting to fill a segment costs a round trip.
+    let incoming = TcpListenerStream::new(listener).map(|connection| {
+        connection.inspect(|c| {
+            if let Err(error) = c.set_nodelay(true) {
+                tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+            }
+        })
+    });
+    let (order, ordered) = tokio::sync::oneshot::channel::<()>();
+    let server = tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, async {
+            // A dropped sender means the same.
+            let _ = ordered.await;
+        });
+    tokio::pin!(server);
+    tokio::select! {
+        result = &mut server => return Ok(result?),
+        () = shutdown => {}
+    }
+    control.close_all();
+    let _ = order.send(());
+    match tokio::time::timeout(SHUTDOWN_GRACE, server).await {
+        Ok(result) => Ok(result?),
+        // Clients that keep their connection open do not keep the switch from stopping.
+        Err(_) => Ok(()),
+    }
+}
+
+#[tonic::async_trait]
+impl P4Runtime for Service {
+    async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+        let request = request.into_inner();
+        let _gate = self.0.gate.write().await;
+        self.0.check_primary(request.device_id, &request.role, request.election_id)?;
+        let pipeline = self.0.pipeline()?;
+        match Atomicity::try_from(request.atomicity) {
+            Ok(Atomicity::ContinueOnError) => {}
+            Ok(other) => {
+                return Err(Status::unimplemented(format!(
+                    "{} is not supported: use CONTINUE_ON_ERROR",
+                    other.as_str_name()
+                )));
+            }
+            Err(_) => return Err(Status::invalid_argument("the atomicity is not one that P4Runtime knows")),
+        }
+        let results = write::apply(&pipeline, &request.updates);
+        batch_status("update", &results)?;
+        Ok(Response::new(v1::WriteResponse {}))
+    }
+
+    type ReadStream = Boxed<v1::ReadResponse>;
+
+    async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        self.0.check_device(request.device_id)?;
+        // The gate is let go before anything is sent: a slow reader does not hold up writers.
+        let gate = self.0.gate.read().await;
+        let pipeline = self.0.pipeline()?;
+        let (entities, results) = tokio::task::spawn_blocking(move || read_all(&pipeline, &request.entities))
+            .await
+            .map_err(|e| Status::internal(format!("the read did not finish: {e}")))?;
+        drop(gate);
+        let mut messages: Vec<Result<v1::ReadResponse, Status>> = Vec::new();
+        let mut entities = entities.into_iter().peekable();
+        while entities.peek().is_some() {
+            messages.push(Ok(v1::ReadResponse { entities: entities.by_ref().take(READ_CHUNK).collect() }));
+        }
+        if let Err(status) = batch_status("read", &results) {
+            messages.push(Err(status));
+        }
+        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+    }
+
+    async fn set_forwarding_pipeline_config(
+        &self,
+        request: Request<v1::SetForwardingPipelineConfigRequest>,
+    ) -> Result<Response<v1::SetForwardingPipelineConfigResponse>, Status> {
+        let request = request.into_inner();
+        let _gate = self.0.gate.write().await;
+        self.0.check_primary(request.device_id, &request.role, request.election_id)?;
+        self.set_pipeline(request.action(), request.config)?;
+        Ok(Response::new(v1::SetForwardingPipelineConfigResponse {}))
+    }
+
+    async fn get_forwarding_pipeline_config(
+        &self,
+        request: Request<v1::GetForwardingPipelineConfigRequest>,
+    ) -> Result<Response<v1::GetForwardingPipelineConfigResponse>, Status> {
+        let request = request.into_inner();
+        self.0.check_device(request.device_id)?;
+        // Without a pipeline the answer is an empty message, not an error (§15).
+        let config = self.0.pipeline().ok().map(|pipeline| pipeline.config(request.response_type()));
+        Ok(Response::new(v1::GetForwardingPipelineConfigResponse { config }))
+    }
+
+    type StreamChannelStream = Boxed<v1::StreamMessageResponse>;
+
+    async fn stream_channel(
+        &self,
+        request: Request<Streaming<v1::StreamMessageRequest>>,
+    ) -> Result<Response<Self::StreamChannelStream>, Status> {
+        let (id, receiver, ended) = self.0.open_stream()?;
+        tokio::spawn(run_stream(Arc::clone(&self.0), id, ended, request.into_inner()));
+        Ok(Response::new(Box::pin(receiver)))
+    }
+
+    async fn capabilities(
+        &self,
+        _: Request<v1::CapabilitiesRequest>,
+    ) -> Result<Response<v1::CapabilitiesResponse>, Status> {
+        Ok(Response::new(v1::CapabilitiesResponse {
+            p4runtime_api_version: API_VERSION.to_owned(),
+            ..v1::CapabilitiesResponse::default()
+        }))
+    }
+}
+
+/// One task for each stream: handles what the controller sends, until either side ends it.
+async fn run_stream(
+    control: Arc<Control>,
+    id: StreamId,
+    mut ended: watch::Receiver<()>,
+    mut requests: Streaming<v1::StreamMessageRequest>,
+) {
+    loop {
+        let message = tokio::select! {
+            message = requests.message() => message,
+            _ = ended.changed() => break,
+        };
+        match message {
+            Ok(Some(request)) => {
+                if let Err(status) = control.handle(id, request).await {
+                    control.end_stream(id, status);
+                    break;
+                }
+            }
+            // The controller closed its side, or its connection broke: either way it is gone (§5).
+            Ok(None) | Err(_) => break,
+        }
+    }
+    control.close_stream(id).await;
+}
+
+fn read_all(pipeline: &ForwardingPipeline, requests: &[v1::Entity]) -> (Vec<v1::Entity>, Vec<Result<(), Refused>>) {
+    let mut entities = Vec::new();
+    let results = requests
+        .iter()
+        .map(|request| {
+            entities.append(&mut read::read(pipeline, request)?);
+            Ok(())
+        })
+        .collect();
+    (entities, results)
+}
+
+impl Service {
+    /// §14. The caller holds the gate and has checked the primary.
+    fn set_pipeline(&self, action: Action, config: Option<v1::ForwardingPipelineConfig>) -> Result<(), Status> {
+        let saved = || self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let verified = || {
+            let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
+            ForwardingPipeline::new(config, self.0.shared.clock()).map(Arc::new)
+        };
+        match action {
+            Action::Verify => {
+                verified()?;
+            }
+            Action::VerifyAndSave => *saved() = Some(verified()?),
+            Action::VerifyAndCommit => {
+                let pipeline = verified()?;
+                *saved() = None;
+                self.0.shared.commit(pipeline);
+            }
+            Action::Commit => {
+                if config.is_some() {
+                    return Err(Status::invalid_argument(
+                        "COMMIT realises the saved configuration and takes none itself",
+                    ));
+                }
+                let Some(pipeline) = saved().take() else {
+                    return Err(Status::not_found("no configuration is saved: use VERIFY_AND_SAVE first"));
+                };
+                self.0.shared.commit(pipeline);
+            }
+            Action::ReconcileAndCommit => {
+                return Err(Status::unimplemented(
+                    "RECONCILE_AND_COMMIT is not supported: use VERIFY_AND_COMMIT, which clears the tables",
+                ));
+            }
+            Action::Unspecified => return Err(Status::invalid_argument("the request has no action")),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! A switch: ports, one pipeline, and the P4Runtime server over it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use dmux_p4rt::p4::config::v1::P4Info;
+use dmux_p4rt::p4::v1;
+use dmux_p4rt::p4::v1::stream_message_response::Update;
+use tokio::net::TcpListener;
+use tonic::Code;
+
+use crate::pipeline::Clock;
+use crate::ports::pcap::PcapWriter;
+use crate::ports::tx::{PortCounters, TxPort};
+use crate::ports::wake::Waker;
+use crate::ports::{
+    DROP_PORT, Device, LinkConfig, MAX_FRAME, MemoryPort, PortError, PortId, PortSpec, PortStatistics, Receive,
+    Transmit, packet, udp,
+};
+use crate::server::config::ForwardingPipeline;
+use crate::server::control::Control;
+use crate::server::error::Refused;
+use crate::server::stream::StreamSender;
+use crate::server::{self, ServeError};
+use crate::worker::{NewPort, PacketWorker};
+
+/// Packet-outs that may wait for the worker; further ones are refused.
+pub const INJECT_QUEUE: usize = 1024;
+
+/// Ports that may wait for the worker to take them up; it does so at once.
+const PORT_QUEUE: usize = 64;
+
+/// Frames that the switch as a whole could not put anywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchStatistics {
+    /// Frames that arrived while no pipeline was loaded.
+    pub no_pipeline: u64,
+    /// Frames that the program sent to a port that does not exist.
+    pub no_such_port: u64,
+    /// Packet-ins sent to the primary.
+    pub packet_ins: u64,
+    /// Packet-ins dropped because there was no primary.
+    pub packet_ins_without_primary: u64,
+    /// Packet-ins dropped because the primary did not read fast enough.
+    pub packet_ins_overflowed: u64,
+    /// Packet-ins dropped because they were shorter than the program's own packet-in header.
+    pub packet_ins_too_short: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SwitchCounters {
+    pub(crate) no_pipeline: AtomicU64,
+    pub(crate) no_such_port: AtomicU64,
+    packet_ins: AtomicU64,
+    packet_ins_without_primary: AtomicU64,
+    packet_ins_overflowed: AtomicU64,
+    packet_ins_too_short: AtomicU64,
+}
+
+/// What the worker, the server and the owner of a switch share.
+pub(crate) struct Shared {
+    started: Instant,
+    pub(crate) cpu_port: PortId,
+    /// The pipeline that packets run through.
+    pub(crate) live: ArcSwapOption<ForwardingPipeline>,
+    /// Where packet-ins go: the primary's stream.
+    pub(crate) packet_ins: ArcSwapOption<StreamSender>,
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) counters: SwitchCounters,
+    pub(crate) stopping: AtomicBool,
+    injected: SyncSender<Vec<u8>>,
+}
+
+impl Shared {
+    /// Nanoseconds since the switch started: the clock of everything in it.
+    pub(crate) fn nanoseconds(&self) -> u64 {
+        // Wraps after 584 years.
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    /// The clock that a pipeline's meters go by.
+    pub(crate) fn clock(self: &Arc<Self>) -> Arc<dyn Clock> {
+        Arc::new(SwitchClock(self.started))
+    }
+
+    /// Makes a pipeline the one that packets run through.
+    pub(crate) fn commit(&self, pipeline: Arc<ForwardingPipeline>) {
+        self.live.store(Some(pipeline));
+        self.waker.wake();
+    }
+
+    /// Queues a frame that enters at the CPU port.
+    pub(crate) fn inject(&self, frame: Vec<u8>) -> Result<(), Refused> {
+        if frame.len() > MAX_FRAME {
+            return Err(Refused::invalid(format!(
+                "the packet with its header has {} bytes; {MAX_FRAME} is the most",
+                frame.len()
+            )));
+        }
+        self.injected.try_send(frame).map_err(|e| match e {
+            TrySendError::Full(_) => Refused::new(
+                Code::ResourceExhausted,
+                format!("{INJECT_QUEUE} packet-outs wait already: send more slowly"),
+            ),
+            TrySendError::Disconnected(_) => Refused::new(Code::Unavailable, "the switch is shutting down"),
+        })?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Sends a frame that left at the CPU port to the primary.
+    pub(crate) fn packet_in(&self, pipeline: &ForwardingPipeline, frame: &[u8]) {
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let primary = self.packet_ins.load();
+        let Some(primary) = &*primary else {
+            count(&self.counters.packet_ins_without_primary);
+            return;
+        };
+        let Some((metadata, payload)) = pipeline.binding.packet_in.split(Bytes::copy_from_slice(frame)) else {
+            count(&self.counters.packet_ins_too_short);
+            return;
+        };
+        let sent = primary.offer(Update::Packet(v1::PacketIn { payload, metadata }));
+        count(if sent { &self.counters.packet_ins } else { &self.counters.packet_ins_overflowed });
+    }
+}
+
+/// The switch's own time, in microseconds since it started.
+struct SwitchClock(Instant);
+
+impl Clock for SwitchClock {
+    fn now_us(&self) -> u64 {
+        self.0.elapsed().as_micros() as u64
+    }
+}
+
+/// Why a switch could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SwitchError {
+    /// The CPU port's number is v1model's drop port.
+    #[error("the CPU port cannot be {DROP_PORT}, which is v1model's drop port: choose another number, such as 510")]
+    CpuPortIsDropPort,
+    /// The operating system refused something.
+    #[error("the switch cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// A port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The pipeline.
+    #[error("the pipeline cannot be loaded: {0}")]
+    Pipeline(#[from] Refused),
+}
+
+/// Describes a switch before it starts.
+#[derive(Debug)]
+pub struct SwitchBuilder {
+    device_id: u64,
+    cpu_port: PortId,
+    ports: Vec<PortSpec>,
+}
+
+impl SwitchBuilder {
+    /// Adds a port.
+    #[must_use]
+    pub fn port(mut self, port: PortSpec) -> Self {
+        self.ports.push(port);
+        self
+    }
+
+    /// Opens the ports and starts the worker. Frames are dropped (and counted) until a pipeline is loaded.
+    ///
+    /// # Errors
+    /// A port that cannot be opened, or no resources for a thread.
+    pub fn start(self) -> Result<Switch, SwitchError> {
+        if self.cpu_port == DROP_PORT {
+            return Err(SwitchError::CpuPortIsDropPort);
+        }
+        let (injected, injected_out) = mpsc::sync_channel(INJECT_QUEUE);
+        let (new_ports, new_ports_out) = mpsc::sync_channel(PORT_QUEUE);
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            cpu_port: self.cpu_port,
+            live: ArcSwapOption::empty(),
+            packet_ins: ArcSwapOption::empty(),
+            waker: Arc::new(Waker::new()?),
+            counters: SwitchCounters::default(),
+            stopping: AtomicBool::new(false),
+            injected,
+        });
+        let worker = PacketWorker::new(Arc::clone(&shared), new_ports_out, injected_out);
+        let thread = std::thread::Builder::new().name("dmux-packets".to_owned()).spawn(move || worker.run())?;
+        let switch = Switch {
+            control: Arc::new(Control::new(self.device_id, Arc::clone(&shared))),
+            shared,
+            new_ports,
+            ports: Mutex::default(),
+            thread: Some(thread),
+        };
+        for port in self.ports {
+            switch.add_port(&port)?;
+        }
+        Ok(switch)
+    }
+}
+
+/// A running switch. Dropping it stops the worker and closes the ports.
+pub struct Switch {
+    shared: Arc<Shared>,
+    control: Arc<Control>,
+    new_ports: SyncSender<NewPort>,
+    ports: Mutex<BTreeMap<PortId, Arc<PortCounters>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Switch {
+    /// A switch with this P4Runtime device id, whose program reaches the controller through `cpu_port`.
+    #[must_use]
+    pub fn builder(device_id: u64, cpu_port: PortId) -> SwitchBuilder {
+        SwitchBuilder { device_id, cpu_port, ports: Vec::new() }
+    }
+
+    /// The P4Runtime device id.
+    #[must_use]
+    pub fn device_id(&self) -> u64 {
+        self.control.device_id
+    }
+
+    /// Opens a port while the switch runs. Returns the local address of a UDP port, which tells the port number that
+    /// the system chose for port 0.
+    ///
+    /// # Errors
+    /// A number that is taken, or a device that cannot be opened.
+    pub fn add_port(&self, spec: &PortSpec) -> Result<Option<SocketAddr>, PortError> {
+        // Opened on this thread: a raw socket belongs to the network namespace of the thread that opens it.
+        let (receive, transmit, address): (Box<dyn Receive>, Box<dyn Transmit>, _) = match &spec.device {
+            Device::Interface(name) => {
+                let (receive, transmit) = packet::open(name)?;
+                (Box::new(receive), Box::new(transmit), None)
+            }
+            Device::Udp { local, remote } => {
+                let (receive, transmit, address) = udp::open(*local, *remote)?;
+                (Box::new(receive), Box::new(transmit), Some(address))
+            }
+        };
+        let pcap = spec
+            .pcap
+            .as_ref()
+            .map(|path| PcapWriter::create(path).map_err(|source| PortError::Capture { path: path.clone(), source }));
+        self.attach(spec.number, receive, transmit, &spec.link, pcap.transpose()?)?;
+        Ok(address)
+    }
+
+    /// Adds a port in memory and returns its outside end.
+    ///
+    /// # Errors
+    /// A number that is taken.
+    pub fn add_memory_port(&self, number: PortId, link: &LinkConfig) -> Result<MemoryPort, PortError> {
+        let (outside, receive, transmit) = MemoryPort::pair(number, Arc::clone(&self.shared.waker));
+        self.attach(number, Box::new(receive), Box::new(transmit), link, None)?;
+        Ok(outside)
+    }
+
+    fn attach(
+        &self,
+        number: PortId,
+        receive: Box<dyn Receive>,
+        transmit: Box<dyn Transmit>,
+        link: &LinkConfig,
+        pcap: Option<PcapWriter>,
+    ) -> Result<(), PortError> {
+        if number == DROP_PORT {
+            return Err(PortError::DropPort);
+        }
+        if number == self.shared.cpu_port {
+            return Err(PortError::CpuPort(number));
+        }
+        let mut ports = self.ports();
+        if ports.contains_key(&number) {
+            return Err(PortError::Duplicate(number));
+        }
+        let counters = Arc::new(PortCounters::default());
+        let transmit = TxPort::new(transmit, link, pcap, Arc::clone(&counters));
+        self.new_ports.send(NewPort { number, receive, transmit }).map_err(|_| PortError::Stopped)?;
+        self.shared.waker.wake();
+        ports.insert(number, counters);
+        Ok(())
+    }
+
+    fn ports(&self) -> MutexGuard<'_, BTreeMap<PortId, Arc<PortCounters>>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each port has carried.
+    #[must_use]
+    pub fn port_statistics(&self) -> BTreeMap<PortId, PortStatistics> {
+        self.ports().iter().map(|(number, counters)| (*number, counters.read())).collect()
+    }
+
+    /// What the switch as a whole has dropped or sent to its controller.
+    #[must_use]
+    pub fn statistics(&self) -> SwitchStatistics {
+        let counters = &self.shared.counters;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SwitchStatistics {
+            no_pipeline: get(&counters.no_pipeline),
+            no_such_port: get(&counters.no_such_port),
+            packet_ins: get(&counters.packet_ins),
+            packet_ins_without_primary: get(&counters.packet_ins_without_primary),
+            packet_ins_overflowed: get(&counters.packet_ins_overflowed),
+            packet_ins_too_short: get(&counters.packet_ins_too_short),
+        }
+    }
+
+    /// Loads a program (BMv2 JSON) with its P4Info, as a controller's VERIFY_AND_COMMIT would, but without a cookie.
+    ///
+    /// # Errors
+    /// A program that this switch cannot run, or a P4Info that does not fit it.
+    pub fn load_pipeline(&self, p4info: P4Info, json: Vec<u8>) -> Result<(), SwitchError> {
+        let config = v1::ForwardingPipelineConfig { p4info: Some(p4info), p4_device_config: json, cookie: None };
+        let pipeline = ForwardingPipeline::new(config, self.shared.clock())?;
+        self.shared.commit(Arc::new(pipeline));
+        Ok(())
+    }
+
+    /// The pipeline that packets run through now.
+    #[must_use]
+    pub fn pipeline(&self) -> Option<Arc<ForwardingPipeline>> {
+        self.shared.live.load_full()
+    }
+
+    /// Serves P4Runtime on a listener until `shutdown` completes. The packet thread goes on until the switch is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        server::serve(Arc::clone(&self.control), listener, shutdown).await
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.waker.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the packet thread ended in a panic");
+        }
+    }
+}

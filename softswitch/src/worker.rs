@@ -1,0 +1,253 @@
+//! The thread that moves packets: it polls its ports and runs each frame to completion.
+//!
+//! ```text
+//!  ports ──receive──▶ pipeline::Worker ──┬─▶ port ──(capture, emulated link)──▶ device
+//!  packet-outs (CPU port) ──────────────▶│
+//!                                        └─▶ CPU port ──▶ the primary's stream
+//! ```
+//!
+//! All state of a worker is its own, so several of them can share the tables, each with its own ports.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, SystemTime};
+
+use crate::pipeline;
+use crate::ports::tx::{Now, PortCounters, TxPort};
+use crate::ports::wake::Waker;
+use crate::ports::{PortId, RECEIVE_BUDGET, Receive};
+use crate::server::config::ForwardingPipeline;
+use crate::switch::Shared;
+
+/// Packet-outs taken in one round: the control plane may not starve the ports.
+const INJECT_BUDGET: usize = 64;
+
+/// The longest wait, after which statistics are brought up to date.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// Rounds without a frame before the worker sleeps: waking costs more than a few looks at the rings.
+const IDLE_ROUNDS: u32 = 16;
+
+/// A port as it is given to the worker.
+pub(crate) struct NewPort {
+    pub(crate) number: PortId,
+    pub(crate) receive: Box<dyn Receive>,
+    pub(crate) transmit: TxPort,
+}
+
+struct RxPort {
+    number: PortId,
+    device: Box<dyn Receive>,
+    counters: Arc<PortCounters>,
+}
+
+/// No port has this index.
+const NO_PORT: u16 = u16::MAX;
+
+/// Ports by number, for what leaves.
+struct Ports {
+    tx: Vec<TxPort>,
+    /// From port number to index in `tx`.
+    index: Vec<u16>,
+}
+
+impl Ports {
+    #[inline]
+    fn get(&mut self, number: PortId) -> Option<&mut TxPort> {
+        let index = *self.index.get(usize::from(number))?;
+        self.tx.get_mut(usize::from(index))
+    }
+}
+
+pub(crate) struct PacketWorker {
+    shared: Arc<Shared>,
+    waker: Arc<Waker>,
+    new_ports: Receiver<NewPort>,
+    injected: Receiver<Vec<u8>>,
+    rx: Vec<RxPort>,
+    ports: Ports,
+    poll: Vec<libc::pollfd>,
+    /// The pipeline that `machine` runs.
+    current: Option<(Arc<ForwardingPipeline>, pipeline::Worker)>,
+}
+
+impl PacketWorker {
+    pub(crate) fn new(shared: Arc<Shared>, new_ports: Receiver<NewPort>, injected: Receiver<Vec<u8>>) -> Self {
+        let waker = Arc::clone(&shared.waker);
+        let ports = Ports { tx: Vec::new(), index: Vec::new() };
+        Self { shared, waker, new_ports, injected, rx: Vec::new(), ports, poll: Vec::new(), current: None }
+    }
+
+    /// Runs until the switch stops.
+    pub(crate) fn run(mut self) {
+        let mut idle = 0;
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            if self.round() > 0 {
+                idle = 0;
+                continue;
+            }
+            idle += 1;
+            if idle < IDLE_ROUNDS {
+                std::hint::spin_loop();
+                continue;
+            }
+            idle = 0;
+            for port in &mut self.ports.tx {
+                port.idle();
+            }
+            self.waker.fall_asleep();
+            // What arrived between the last look and the announcement would not wake us.
+            if self.round() == 0 && !self.shared.stopping.load(Ordering::Acquire) {
+                self.wait();
+            }
+            self.waker.woke_up();
+        }
+        for port in &mut self.ports.tx {
+            port.idle();
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { nanoseconds: self.shared.nanoseconds(), wall: SystemTime::now() }
+    }
+
+    /// One look at everything; returns how many frames there were.
+    fn round(&mut self) -> usize {
+        while let Ok(port) = self.new_ports.try_recv() {
+            self.adopt(port);
+        }
+        self.follow_pipeline();
+        let mut frames = 0;
+        let now = self.now();
+        let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
+        for _ in 0..INJECT_BUDGET {
+            let Ok(frame) = self.injected.try_recv() else { break };
+            forward.process(self.shared.cpu_port, &frame);
+            frames += 1;
+        }
+        drop(forward);
+        for (index, port) in self.rx.iter_mut().enumerate() {
+            let now = Now { nanoseconds: self.shared.nanoseconds(), wall: SystemTime::now() };
+            let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
+            let mut bytes = 0;
+            let count = port.device.receive(RECEIVE_BUDGET, &mut |frame| {
+                bytes += frame.len() as u64;
+                if let Some(pcap) = forward.ports.tx.get_mut(index).and_then(|tx| tx.pcap.as_mut()) {
+                    pcap.record(now.wall, frame);
+                }
+                forward.process(port.number, frame);
+            });
+            if count > 0 {
+                port.counters.received(count as u64, bytes);
+                frames += count;
+            }
+        }
+        let now = self.now();
+        for port in &mut self.ports.tx {
+            port.drive(now);
+        }
+        frames
+    }
+
+    /// Changes to a newly committed pipeline between two packets.
+    fn follow_pipeline(&mut self) {
+        let live = self.shared.live.load();
+        let same = match (&*live, &self.current) {
+            (None, None) => true,
+            (Some(live), Some((current, _))) => Arc::ptr_eq(live, current),
+            _ => false,
+        };
+        if !same {
+            self.current = live.clone().map(|live| {
+                let machine = pipeline::Worker::new(&live.dataplane);
+                (live, machine)
+            });
+        }
+    }
+
+    fn adopt(&mut self, port: NewPort) {
+        let number = usize::from(port.number);
+        if self.ports.index.len() <= number {
+            self.ports.index.resize(number + 1, NO_PORT);
+        }
+        // Port numbers are 16 bits wide and distinct, 511 and the CPU port are refused: the index fits.
+        self.ports.index[number] = self.ports.tx.len() as u16;
+        let counters = Arc::clone(&port.transmit.counters);
+        if let Some(fd) = port.receive.readiness() {
+            self.poll.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        }
+        self.rx.push(RxPort { number: port.number, device: port.receive, counters });
+        self.ports.tx.push(port.transmit);
+    }
+
+    /// Waits for a port, the waker, or the next frame on an emulated link.
+    fn wait(&mut self) {
+        let now = self.shared.nanoseconds();
+        let deadline = self.ports.tx.iter().filter_map(TxPort::next_deadline).min();
+        let wait = deadline.map_or(LONGEST_WAIT, |d| Duration::from_nanos(d.saturating_sub(now)).min(LONGEST_WAIT));
+        let timeout =
+            libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(wait.subsec_nanos()) };
+        let ports = self.poll.len();
+        self.poll.push(libc::pollfd { fd: self.waker.readiness(), events: libc::POLLIN, revents: 0 });
+        // SAFETY: a live array of its own length, a live timeout, and no signal mask.
+        unsafe {
+            libc::ppoll(self.poll.as_mut_ptr(), self.poll.len() as libc::nfds_t, &timeout, std::ptr::null());
+        }
+        self.poll.truncate(ports);
+        for poll in &self.poll {
+            if poll.revents & (libc::POLLERR | libc::POLLNVAL) == 0 {
+                continue;
+            }
+            if let Some(port) = self.rx.iter_mut().find(|p| p.device.readiness() == Some(poll.fd)) {
+                port.device.clear_error();
+            }
+        }
+        for port in &mut self.rx {
+            let drops = port.device.take_kernel_drops();
+            if drops > 0 {
+                port.counters.kernel_dropped(drops);
+            }
+        }
+    }
+}
+
+/// What a batch of frames needs on its way through.
+struct Forward<'a> {
+    shared: &'a Shared,
+    ports: &'a mut Ports,
+    /// The pipeline, with its tables held for the batch.
+    pipeline: Option<(&'a ForwardingPipeline, pipeline::Batch<'a, 'a>)>,
+    now: Now,
+}
+
+impl<'a> Forward<'a> {
+    fn new(
+        shared: &'a Shared,
+        ports: &'a mut Ports,
+        current: &'a mut Option<(Arc<ForwardingPipeline>, pipeline::Worker)>,
+        now: Now,
+    ) -> Self {
+        let pipeline = current.as_mut().map(|(pipeline, machine)| (&**pipeline, machine.batch(&pipeline.dataplane)));
+        Self { shared, ports, pipeline, now }
+    }
+
+    /// Runs a frame through the pipeline and sends what comes out.
+    #[inline]
+    fn process(&mut self, ingress: PortId, frame: &[u8]) {
+        let Some((pipeline, batch)) = &mut self.pipeline else {
+            self.shared.counters.no_pipeline.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let microseconds = self.now.nanoseconds / 1000;
+        batch.process(ingress, frame, microseconds, &mut |egress: u16, frame: &[u8]| {
+            if let Some(port) = self.ports.get(egress) {
+                port.send(self.now, frame);
+            } else if egress == self.shared.cpu_port {
+                self.shared.packet_in(pipeline, frame);
+            } else {
+                self.shared.counters.no_such_port.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+}
