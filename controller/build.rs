@@ -1,0 +1,13 @@
+//! Generates the operator API's messages and stubs (protox: no protoc needed).
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["dmux/api/v1/api.proto"];
+    let descriptors = protox::compile(files, ["../proto"])?;
+    for file in files {
+        println!("cargo:rerun-if-changed=../proto/{file}");
+    }
+    tonic_prost_build::configure()
+        .type_attribute(".", "#[derive(serde::Serialize)]")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

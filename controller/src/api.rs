@@ -1,0 +1,7 @@
+//! The operator API's messages and gRPC stubs (proto/dmux/api/v1).
+
+/// Version 1.
+#[allow(missing_docs, clippy::all, rust_2018_idioms)]
+pub mod v1 {
+    tonic::include_proto!("dmux.api.v1");
+}

@@ -1,0 +1,24 @@
+//! The dmux controller: registration, latencies, selection, plan and reconcile.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`model`] | the replicated state: a deterministic state machine |
+//! | [`registration`] | routers' control messages: cookies, certificates, liveness |
+//! | [`probing`] | round trips between gateways |
+//! | [`punted`] | ARP and ICMP answers |
+//! | [`selection`] | which routers a destination's packets go to |
+//! | [`plan`] | the switch's entries as a function of state and observations, and how to get there |
+//! | [`config`] | the configuration file |
+//! | [`runtime`] | the tasks that connect all of these to Raft, the switch and the operator |
+//!
+//! All but `runtime` are pure: they take `now` and do no IO.
+
+pub mod api;
+pub mod config;
+pub mod model;
+pub mod plan;
+pub mod probing;
+pub mod punted;
+pub mod registration;
+pub mod runtime;
+pub mod selection;

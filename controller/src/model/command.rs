@@ -1,0 +1,194 @@
+//! What may be asked of the replicated state, and what it answers.
+
+use std::net::Ipv4Addr;
+
+use dmux_wire::GatewayId;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Config, Gateway, NodeId, Registration, RegistrationKey, RouterIndex};
+
+/// A change of the replicated state. `at` is the proposer's time in ms since the Unix epoch: the state machine has no
+/// clock of its own. Applying one twice is the same as applying it once, so a proposal whose fate is unknown may be
+/// made again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Adds a gateway or replaces what is known of it.
+    PutGateway {
+        /// When.
+        at: u64,
+        /// The gateway.
+        gateway: Gateway,
+    },
+    /// Forgets a gateway that hears no router.
+    RemoveGateway {
+        /// When.
+        at: u64,
+        /// Which.
+        gateway: GatewayId,
+    },
+    /// Makes `node` the only writer of the gateway's switch, with an epoch above all before.
+    ClaimSwitch {
+        /// When.
+        at: u64,
+        /// Whose switch.
+        gateway: GatewayId,
+        /// The claimant.
+        node: NodeId,
+        /// A number the claimant drew for this claim (fresh after each of its restarts); the same (node, claim) is
+        /// told the same epoch again.
+        claim: u64,
+    },
+    /// Adds a registration or replaces one by a newer (its `sequence` is higher).
+    Register {
+        /// When.
+        at: u64,
+        /// The registration, with the gateway that heard it.
+        registration: Registration,
+    },
+    /// The router said farewell.
+    Deregister {
+        /// When.
+        at: u64,
+        /// Which.
+        key: RegistrationKey,
+        /// The farewell's signed sequence number.
+        sequence: u64,
+    },
+    /// The gateway that owns the registration has heard nothing for too long.
+    Expire {
+        /// When.
+        at: u64,
+        /// Which.
+        key: RegistrationKey,
+        /// The gateway that says so; refused if another has adopted the registration.
+        gateway: GatewayId,
+        /// The registration's sequence as that gateway knew it; refused if it has risen since.
+        sequence: u64,
+    },
+    /// Another gateway hears the router's keepalives now.
+    Adopt {
+        /// When.
+        at: u64,
+        /// Which.
+        key: RegistrationKey,
+        /// The gateway that hears them.
+        gateway: GatewayId,
+        /// The keepalive's signed sequence number.
+        sequence: u64,
+    },
+    /// Round trips that a gateway measured to others; those that are not news change nothing.
+    RecordLatencies {
+        /// When.
+        at: u64,
+        /// The measuring gateway.
+        from: GatewayId,
+        /// Peer and round trip in µs.
+        samples: Vec<(GatewayId, u32)>,
+    },
+    /// Replaces the configuration, if its version is the current one plus one.
+    PutConfig {
+        /// When.
+        at: u64,
+        /// The configuration.
+        config: Config,
+    },
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It is so now (or was already).
+    Done,
+    /// The switch is the claimant's, under this epoch.
+    Claimed {
+        /// The upper half of the election id.
+        epoch: u64,
+    },
+    /// The registration holds.
+    Registered {
+        /// Its index in every switch's `router` table.
+        router: RouterIndex,
+    },
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+impl Reply {
+    /// The refusal, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
+/// Why a command changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+pub enum Refusal {
+    /// The gateway was never put.
+    #[error("gateway {} is not known to the cluster; start its controller so that it announces itself", .0.0)]
+    UnknownGateway(GatewayId),
+    /// [`MAX_GATEWAYS`](super::MAX_GATEWAYS) are there already.
+    #[error("the cluster holds {0} gateways already; remove one first")]
+    TooManyGateways(usize),
+    /// A gateway's value cannot be used.
+    #[error("gateway {} cannot be accepted: {why}", .gateway.0)]
+    BadGateway {
+        /// Which.
+        gateway: GatewayId,
+        /// What is wrong.
+        why: String,
+    },
+    /// Two gateways may not have one address.
+    #[error("address {address} belongs to gateway {} already", .by.0)]
+    AddressTaken {
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        by: GatewayId,
+    },
+    /// Routers are still registered there.
+    #[error("gateway {} still hears {registrations} routers; wait until they are adopted elsewhere or expire", .gateway.0)]
+    GatewayInUse {
+        /// Which.
+        gateway: GatewayId,
+        /// How many.
+        registrations: usize,
+    },
+    /// All router indices are taken.
+    #[error("all {0} router indices are in use; the registration is refused until one is free")]
+    TooManyRegistrations(usize),
+    /// All set ids are taken.
+    #[error("all {0} (protocol, provider) sets are in use; the registration is refused until one is free")]
+    TooManyDestinations(usize),
+    /// A registration's value cannot be used.
+    #[error("the registration cannot be accepted: {0}")]
+    BadRegistration(String),
+    /// A message that is not newer than what is known: a replay, or one that was overtaken.
+    #[error("sequence {got} does not exceed {have}, which is known already: replayed or overtaken")]
+    StaleSequence {
+        /// The known one.
+        have: u64,
+        /// The message's.
+        got: u64,
+    },
+    /// The registration is another gateway's by now.
+    #[error("the registration is owned by gateway {} now", .0.0)]
+    NotOwner(GatewayId),
+    /// There is no such registration.
+    #[error("no such registration; the router has to register again")]
+    NoSuchRegistration,
+    /// Somebody else changed the configuration meanwhile.
+    #[error("configuration version {got} does not follow version {have}; read the current one and try again")]
+    ConfigVersion {
+        /// The current version.
+        have: u64,
+        /// The proposed one.
+        got: u64,
+    },
+    /// The configuration contradicts itself.
+    #[error("the configuration cannot be accepted: {0}")]
+    BadConfig(String),
+}

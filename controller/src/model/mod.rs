@@ -1,0 +1,37 @@
+//! The replicated state (DESIGN §5.2): what all controllers agree on.
+//!
+//! [`Model`] is a value and [`Model::apply`] a pure function of it: the same commands in the same order give the same
+//! model, and the same snapshot bytes, on every controller. It reads no clock (commands carry their time stamps) and
+//! iterates over ordered maps only.
+//!
+//! ```text
+//! Command ──apply──▶ State (snapshotted) ──▶ Index (derived, rebuilt on restore)
+//!                      └──▶ Journal (what changed since; not part of the state) ──▶ plan::Planner
+//! ```
+
+mod apply;
+mod command;
+mod config;
+mod gateway;
+mod index;
+mod journal;
+mod prefix;
+mod register;
+mod registration;
+mod snapshot;
+mod state;
+
+pub use command::{Command, Refusal, Reply};
+pub use config::{Config, MAX_SERVICES, Timers};
+pub use gateway::{Gateway, Latency, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner};
+pub use journal::{Change, MAX_JOURNAL};
+pub use prefix::{Ipv4Prefix, PrefixError};
+pub use register::{MAX_TOMBSTONES, TOMBSTONE_MS};
+pub use registration::{Registration, RegistrationKey};
+pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
+pub use state::{
+    Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_NAME, Model, Registered, RouterIndex, SetId,
+};
+
+#[cfg(test)]
+mod tests;

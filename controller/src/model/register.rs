@@ -1,0 +1,211 @@
+//! Registrations: join, change, leave, expire, adopt (DESIGN §5.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dmux_wire::{GatewayId, ProviderId};
+use serde::{Deserialize, Serialize};
+
+use super::apply::is_host;
+use super::index::first_free;
+use super::{
+    Change, Config, Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_NAME, Model, Refusal, Registered,
+    Registration, RegistrationKey, Reply, RouterIndex, SetId,
+};
+
+/// How long the last sequence number of a registration that is gone is remembered, ms: longer than any cookie lives
+/// and than any proposal is retried, so that neither a replayed datagram nor a proposal applied twice brings it back.
+pub const TOMBSTONE_MS: u64 = 600_000;
+/// Such memories at most; the oldest are given up beyond.
+pub const MAX_TOMBSTONES: usize = 16_384;
+
+/// The sequence numbers of registrations that are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Tombstones {
+    by_key: BTreeMap<RegistrationKey, (u64, u64)>,
+    by_age: BTreeSet<(u64, RegistrationKey)>,
+}
+
+impl Tombstones {
+    /// The highest sequence number of a registration that is gone, unless that was long before `now`.
+    fn sequence(&self, key: &RegistrationKey, now: u64) -> Option<u64> {
+        let &(sequence, at) = self.by_key.get(key)?;
+        (at.saturating_add(TOMBSTONE_MS) >= now).then_some(sequence)
+    }
+
+    fn bury(&mut self, at: u64, key: RegistrationKey, sequence: u64) {
+        self.forget(&key);
+        self.by_key.insert(key, (sequence, at));
+        self.by_age.insert((at, key));
+        while let Some(&(buried_at, oldest)) = self.by_age.first() {
+            let expired = buried_at.saturating_add(TOMBSTONE_MS) < at;
+            if !expired && self.by_key.len() <= MAX_TOMBSTONES {
+                break;
+            }
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, key: &RegistrationKey) {
+        if let Some((_, at)) = self.by_key.remove(key) {
+            self.by_age.remove(&(at, *key));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub(super) fn is_consistent(&self) -> bool {
+        self.by_key.len() == self.by_age.len()
+            && self.by_key.iter().all(|(key, &(_, at))| self.by_age.contains(&(at, *key)))
+    }
+}
+
+impl Model {
+    pub(super) fn register(&mut self, at: u64, new: &Registration) -> Result<Reply, Refusal> {
+        let key = new.key;
+        let old = self.state.registrations.get(&key);
+        if let Some(old) = old.filter(|old| old.registration == *new) {
+            return Ok(Reply::Registered { router: old.router });
+        }
+        self.known_gateway(new.gateway)?;
+        check_registration(new, self.config())?;
+        let have = match old {
+            Some(old) => Some(old.registration.sequence),
+            None => self.state.tombstones.sequence(&key, at),
+        };
+        if let Some(have) = have.filter(|&have| new.sequence <= have) {
+            return Err(Refusal::StaleSequence { have, got: new.sequence });
+        }
+        let kept = old.map(|old| old.router);
+        let needed = Destination::served_by(new).iter().filter(|d| !self.state.sets.contains_key(d)).count();
+        if self.state.sets.len() + needed > MAX_DESTINATIONS {
+            return Err(Refusal::TooManyDestinations(MAX_DESTINATIONS));
+        }
+        let router = match kept {
+            Some(router) => router,
+            None => self.allocate_router()?,
+        };
+        self.replace(key, Some(Registered { router, registration: new.clone() }));
+        self.state.tombstones.forget(&key);
+        Ok(Reply::Registered { router })
+    }
+
+    pub(super) fn deregister(&mut self, at: u64, key: &RegistrationKey, sequence: u64) -> Result<Reply, Refusal> {
+        let Some(old) = self.state.registrations.get(key) else {
+            return Ok(Reply::Done);
+        };
+        let have = old.registration.sequence;
+        if sequence <= have {
+            return Err(Refusal::StaleSequence { have, got: sequence });
+        }
+        self.replace(*key, None);
+        self.state.tombstones.bury(at, *key, sequence);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn expire(
+        &mut self,
+        at: u64,
+        key: &RegistrationKey,
+        gateway: GatewayId,
+        sequence: u64,
+    ) -> Result<Reply, Refusal> {
+        let Some(old) = self.state.registrations.get(key) else {
+            return Ok(Reply::Done);
+        };
+        let (owner, have) = (old.registration.gateway, old.registration.sequence);
+        if owner != gateway {
+            return Err(Refusal::NotOwner(owner));
+        }
+        if sequence < have {
+            return Err(Refusal::StaleSequence { have, got: sequence });
+        }
+        self.replace(*key, None);
+        self.state.tombstones.bury(at, *key, have);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn adopt(&mut self, key: &RegistrationKey, gateway: GatewayId, sequence: u64) -> Result<Reply, Refusal> {
+        self.known_gateway(gateway)?;
+        let old = self.state.registrations.get(key).ok_or(Refusal::NoSuchRegistration)?;
+        let (owner, have) = (old.registration.gateway, old.registration.sequence);
+        if owner == gateway && sequence == have {
+            return Ok(Reply::Registered { router: old.router });
+        }
+        if sequence <= have {
+            return Err(Refusal::StaleSequence { have, got: sequence });
+        }
+        let mut adopted = old.clone();
+        adopted.registration.gateway = gateway;
+        adopted.registration.sequence = sequence;
+        let router = adopted.router;
+        self.replace(*key, Some(adopted));
+        Ok(Reply::Registered { router })
+    }
+
+    /// Puts or removes a registration, and keeps the index, the sets and the journal in step.
+    fn replace(&mut self, key: RegistrationKey, new: Option<Registered>) {
+        let old = self.state.registrations.remove(&key);
+        if let Some(old) = &old {
+            self.index.remove(old);
+        }
+        if let Some(new) = &new {
+            self.index.insert(new);
+            self.state.registrations.insert(key, new.clone());
+        }
+        for registered in [&old, &new].into_iter().flatten() {
+            for destination in Destination::served_by(&registered.registration) {
+                self.sync_set(destination);
+            }
+        }
+        self.note(Change::Registration(key));
+    }
+
+    /// A destination has a set id exactly while it is served.
+    fn sync_set(&mut self, destination: Destination) {
+        if !self.index.is_served(destination) {
+            self.state.sets.remove(&destination);
+        } else if !self.state.sets.contains_key(&destination) {
+            let used: BTreeSet<u32> = self.state.sets.values().map(|set| set.0).collect();
+            let free = first_free(self.state.last_set, MAX_DESTINATIONS as u32, used.len(), |id| used.contains(&id));
+            // `register` has made sure that there is room.
+            if let Some(id) = free {
+                self.state.last_set = id;
+                self.state.sets.insert(destination, SetId(id));
+            }
+        }
+    }
+
+    fn allocate_router(&mut self) -> Result<RouterIndex, Refusal> {
+        let free = self.index.free_router(self.state.last_router, MAX_REGISTRATIONS as u32);
+        let index = free.ok_or(Refusal::TooManyRegistrations(MAX_REGISTRATIONS))?;
+        self.state.last_router = index;
+        Ok(RouterIndex(index))
+    }
+}
+
+fn check_registration(registration: &Registration, config: &Config) -> Result<(), Refusal> {
+    let Registration { key, provider, weight, name, .. } = registration;
+    let bad = |why: String| Err(Refusal::BadRegistration(why));
+    if *provider == ProviderId::ANY {
+        return bad(format!("provider {} means any provider; a router belongs to one", provider.0));
+    }
+    if *weight == 0 {
+        return bad("weight 0 would get no clients; use 1 or more".into());
+    }
+    if name.len() > MAX_ROUTER_NAME {
+        return bad(format!("the router's name has {} bytes; at most {MAX_ROUTER_NAME}", name.len()));
+    }
+    if config.dmux_prefix.contains(*key.router.ip()) {
+        return bad(format!(
+            "{} lies in the dmux-prefix {}: packets to it would come back",
+            key.router, config.dmux_prefix
+        ));
+    }
+    if !is_host(*key.router.ip()) || key.router.port() == 0 {
+        return bad(format!("{} is not an address and port that packets can be sent to", key.router));
+    }
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! Registrations as the cluster holds them (IPdmux §III-A: `register(proto id, router id, credentials)`).
+
+use std::net::SocketAddrV4;
+
+use dmux_wire::{GatewayId, ProtocolId, ProviderId};
+use serde::{Deserialize, Serialize};
+
+/// What identifies a registration: one IPvN router serves one protocol at one address and UDP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RegistrationKey {
+    /// The protocol that the router speaks.
+    pub protocol: ProtocolId,
+    /// Where tunnelled packets are sent, and where returned packets come from.
+    pub router: SocketAddrV4,
+}
+
+/// One registered IPvN router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its identity.
+    pub key: RegistrationKey,
+    /// The provider that its certificate chain names.
+    pub provider: ProviderId,
+    /// Share of clients relative to its equals; at least 1.
+    pub weight: u16,
+    /// The gateway that hears its keepalives and owns its liveness (DESIGN §5.2).
+    pub gateway: GatewayId,
+    /// The Ed25519 key of the router's certificate: keepalives and the farewell are signed with it.
+    pub public_key: [u8; 32],
+    /// The highest signed sequence number that has reached the replicated state, in µs since the Unix epoch;
+    /// a message that does not exceed it is a replay.
+    pub sequence: u64,
+    /// The subject of the router's certificate, for people; at most 64 bytes.
+    pub name: String,
+    /// When the cluster accepted it, in ms since the Unix epoch (time stamp of the command).
+    pub registered_at: u64,
+    /// When the certificate chain expires, in seconds since the Unix epoch.
+    pub not_after: u64,
+}

@@ -1,0 +1,167 @@
+//! One constructor for each kind of entry that a plan has: the vocabulary between the planner and the tables.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use dmux_tables::{
+    BucketAction, BucketKey, DemuxAction, DemuxKey, Ipv4RouteAction, Ipv4RouteKey, LocalServiceAction, LocalServiceKey,
+    NexthopAction, NexthopIndex, NexthopKey, PortId, PortRole, PortRoleAction, PortRoleKey, Prefix, Priority,
+    ProbePeerAction, ProbePeerKey, PuntAction, PuntKey, ReturnSourceAction, ReturnSourceKey, RouterAction, RouterKey,
+    ServiceSourceAction, ServiceSourceKey, SourceGuardAction, SourceGuardKey, Ternary,
+};
+use dmux_wire::{DMUX_PORT, MacAddr, ProbeType, PuntReason, ServiceIndex, ShimKind};
+
+use super::next_hops::Target;
+use super::{Entry, Key};
+use crate::model::{Destination, Ipv4Prefix, RegistrationKey, RouterIndex, SetId};
+
+const ETHER_TYPE_IPV4: u16 = 0x0800;
+const ETHER_TYPE_ARP: u16 = 0x0806;
+const IP_PROTOCOL_UDP: u8 = 17;
+/// Punt entries never match the same packet, so one priority is enough.
+const PUNT_PRIORITY: Priority = Priority::of::<10>();
+
+/// `None` for a number that is no port; `SiteConfig::check` refuses those.
+pub(super) fn port_role(port: u16, role: PortRole, mac: MacAddr) -> Option<Entry> {
+    Some((PortRoleKey { port: PortId::new(port)? }, PortRoleAction::SetRole { role, mac }).into())
+}
+
+pub(super) fn deny_source(prefix: Ipv4Prefix) -> Entry {
+    (SourceGuardKey { src: lpm(prefix) }, SourceGuardAction::Deny).into()
+}
+
+pub(super) fn punt_arp() -> Entry {
+    let key = PuntKey { ether_type: Ternary::exact(ETHER_TYPE_ARP), ..punt_nothing() };
+    (key, PuntAction::Punt { reason: PuntReason::Arp }).into()
+}
+
+pub(super) fn punt_control(dst: Ipv4Addr) -> Entry {
+    let key = PuntKey { shim_kind: Ternary::exact(ShimKind::Control as u8), ..punt_dmux(dst) };
+    (key, PuntAction::Punt { reason: PuntReason::Control }).into()
+}
+
+pub(super) fn punt_probe_reply(dst: Ipv4Addr) -> Entry {
+    let key = PuntKey {
+        shim_kind: Ternary::exact(ShimKind::Probe as u8),
+        probe_type: Ternary::exact(ProbeType::Reply as u8),
+        ..punt_dmux(dst)
+    };
+    (key, PuntAction::Punt { reason: PuntReason::ProbeReply }).into()
+}
+
+/// Any frame: to be narrowed.
+fn punt_nothing() -> PuntKey {
+    PuntKey {
+        priority: PUNT_PRIORITY,
+        ether_type: Ternary::<u16>::ANY,
+        dst: Ternary::<Ipv4Addr>::ANY,
+        protocol: Ternary::<u8>::ANY,
+        dst_port: Ternary::<u16>::ANY,
+        shim_kind: Ternary::<u8>::ANY,
+        probe_type: Ternary::<u8>::ANY,
+    }
+}
+
+/// Anything of dmux to an address.
+fn punt_dmux(dst: Ipv4Addr) -> PuntKey {
+    PuntKey {
+        ether_type: Ternary::exact(ETHER_TYPE_IPV4),
+        dst: Ternary::exact(dst),
+        protocol: Ternary::exact(IP_PROTOCOL_UDP),
+        dst_port: Ternary::exact(DMUX_PORT),
+        ..punt_nothing()
+    }
+}
+
+pub(super) fn shim_service(dst: Ipv4Addr, service_index: ServiceIndex, gateway_addr: Ipv4Addr) -> Entry {
+    (local_service(dst), LocalServiceAction::ShimService { service_index, gateway_addr }).into()
+}
+
+pub(super) fn gateway_service(dst: Ipv4Addr) -> Entry {
+    (local_service(dst), LocalServiceAction::GatewayService).into()
+}
+
+fn local_service(dst: Ipv4Addr) -> LocalServiceKey {
+    LocalServiceKey { dst, protocol: IP_PROTOCOL_UDP, dst_port: DMUX_PORT }
+}
+
+pub(super) fn service_source(service_index: ServiceIndex, src: Ipv4Addr) -> Entry {
+    let action = ServiceSourceAction::SetServiceSource { src, src_port: DMUX_PORT };
+    (ServiceSourceKey { service_index }, action).into()
+}
+
+pub(super) fn probe_peer(src: Ipv4Addr) -> Entry {
+    (ProbePeerKey { src }, ProbePeerAction::KnownPeer).into()
+}
+
+pub(super) fn demux_key(destination: Destination) -> Key {
+    demux(destination).into()
+}
+
+pub(super) fn demux_router(destination: Destination, router: RouterIndex) -> Entry {
+    (demux(destination), DemuxAction::ToRouter { router: index(router) }).into()
+}
+
+pub(super) fn demux_set(destination: Destination, set: SetId) -> Entry {
+    (demux(destination), DemuxAction::ToSet { set: dmux_tables::SetId(set.0) }).into()
+}
+
+fn demux(Destination { protocol, provider }: Destination) -> DemuxKey {
+    DemuxKey { protocol, provider }
+}
+
+pub(super) fn bucket_key(set: SetId, bucket: u8) -> Key {
+    BucketKey { set: dmux_tables::SetId(set.0), bucket }.into()
+}
+
+pub(super) fn bucket(set: SetId, bucket: u8, router: RouterIndex) -> Entry {
+    let key = BucketKey { set: dmux_tables::SetId(set.0), bucket };
+    (key, BucketAction::ToRouter { router: index(router) }).into()
+}
+
+pub(super) fn router_key(router: RouterIndex) -> Key {
+    RouterKey { router: index(router) }.into()
+}
+
+pub(super) fn router(router: RouterIndex, to: SocketAddrV4) -> Entry {
+    let action = RouterAction::Tunnel { dst: *to.ip(), dst_port: to.port() };
+    (RouterKey { router: index(router) }, action).into()
+}
+
+pub(super) fn return_source_key(key: &RegistrationKey) -> Key {
+    returner(key).into()
+}
+
+pub(super) fn return_source(key: &RegistrationKey) -> Entry {
+    (returner(key), ReturnSourceAction::AcceptReturn).into()
+}
+
+fn returner(key: &RegistrationKey) -> ReturnSourceKey {
+    ReturnSourceKey { src: *key.router.ip(), src_port: key.router.port(), protocol: key.protocol }
+}
+
+pub(super) fn route(prefix: Ipv4Prefix, target: Target) -> Entry {
+    let action = match target {
+        Target::One(cell) => Ipv4RouteAction::Via { nexthop: NexthopIndex(cell) },
+        Target::Group { first, mask } => Ipv4RouteAction::ViaGroup { first: NexthopIndex(first), mask },
+    };
+    (Ipv4RouteKey { dst: lpm(prefix) }, action).into()
+}
+
+pub(super) fn drop_local(prefix: Ipv4Prefix) -> Entry {
+    (Ipv4RouteKey { dst: lpm(prefix) }, Ipv4RouteAction::DropLocal).into()
+}
+
+/// `None` for a number that is no port; `SiteConfig::check` refuses those.
+pub(super) fn next_hop(cell: u16, port: u16, src_mac: MacAddr, dst_mac: MacAddr, mtu: u16) -> Option<Entry> {
+    let action = NexthopAction::SetNexthop { port: PortId::new(port)?, src_mac, dst_mac, mtu };
+    Some((NexthopKey { nexthop: NexthopIndex(cell) }, action).into())
+}
+
+fn index(router: RouterIndex) -> dmux_tables::RouterIndex {
+    dmux_tables::RouterIndex(router.0)
+}
+
+fn lpm(prefix: Ipv4Prefix) -> Prefix<Ipv4Addr> {
+    // A prefix of ours is never longer than 32 bits, so the alternative is never taken.
+    Prefix::new(prefix.address(), prefix.length()).unwrap_or(Prefix::host(prefix.address()))
+}

@@ -1,0 +1,404 @@
+//! Makes a switch equal to the plan, and keeps it so (DESIGN §5.1): the decisions, without the IO.
+//!
+//! ```text
+//!                 Connected             pipeline is ours        something differs
+//! Disconnected ─────────────▶ Pipeline ─────────────────▶ Reading ───────▶ Writing ──▶ Verifying ──▶ Synced
+//!      ▲                         ▲  │ set it if not            │               ▲  │         │           │
+//!      │ Disconnected            │  └──────────────────────────┘               │  └ refused ┴▶ Refused ─┤
+//!   (any state)                  └─ a read failed                              └── Delta, retry, audit ─┘
+//! ```
+//!
+//! The caller performs the [`Action`] that [`Reconciler::next`] names and reports what came of it by
+//! [`Reconciler::on`]; one action is under way at a time. Nothing is ever taken as done because it was tried: an update
+//! counts when the switch has accepted it, and a synchronisation when a read-back shows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::work::{Actual, Item, Phase, Update};
+use super::{Action, Delta, Entry, Event, Key, Plan, ReadBack, ReconcilerOptions, State, Status, UpdateError};
+
+/// Refusals that a status lists at most.
+const MAX_REPORTED: usize = 16;
+/// google.rpc.Code values that say that our picture of the switch is wrong.
+const NOT_FOUND: i32 = 5;
+const ALREADY_EXISTS: i32 = 6;
+
+#[derive(Debug)]
+struct Failure {
+    attempts: u32,
+    retry_at: Duration,
+    why: String,
+}
+
+/// What was asked of the caller and is not answered yet.
+#[derive(Debug)]
+enum UnderWay {
+    Check,
+    Set,
+    Read,
+    Write(Vec<(Item, Update)>),
+}
+
+/// The state machine of one switch.
+#[derive(Debug)]
+pub struct Reconciler {
+    options: ReconcilerOptions,
+    state: State,
+    /// The pipeline differs and has to be set.
+    set_pipeline: bool,
+    under_way: Option<UnderWay>,
+    actual: Actual,
+    queue: BTreeSet<(Phase, Item)>,
+    /// Touched since `next` last looked: not yet known to be out of step.
+    touched: BTreeSet<Key>,
+    failures: BTreeMap<Item, Failure>,
+    /// Failure of a step (pipeline, read) rather than of an update.
+    step: Option<Failure>,
+    /// Made whole, but not yet seen to be: read back before calling it synced.
+    unverified: bool,
+    /// Verifications in a row that found what nobody expected.
+    unexpected_rounds: u32,
+    connected_at: Option<Duration>,
+    next_audit: Duration,
+    resyncs: u64,
+    last_resync: Option<Duration>,
+    why_disconnected: String,
+}
+
+impl Reconciler {
+    /// For a switch that is not connected yet.
+    pub fn new(options: ReconcilerOptions) -> Self {
+        Self {
+            options,
+            state: State::Disconnected,
+            set_pipeline: false,
+            under_way: None,
+            actual: Actual::default(),
+            queue: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            step: None,
+            unverified: false,
+            unexpected_rounds: 0,
+            connected_at: None,
+            next_audit: Duration::ZERO,
+            resyncs: 0,
+            last_resync: None,
+            why_disconnected: "not connected yet".into(),
+        }
+    }
+
+    /// The plan changed.
+    pub fn planned(&mut self, delta: &Delta) {
+        // Before the first read-back there is nothing to compare with; it will compare everything.
+        if !matches!(self.state, State::Disconnected | State::Pipeline | State::Reading) {
+            self.touched.extend(delta.keys());
+        }
+    }
+
+    /// What to do now. `plan` is the current one; every change of it was told by [`Reconciler::planned`].
+    pub fn next(&mut self, now: Duration, plan: &Plan) -> Action {
+        if self.under_way.is_some() || self.state == State::Disconnected {
+            return Action::Wait { until: None };
+        }
+        if let Some(step) = self.step.as_ref().filter(|step| step.retry_at > now) {
+            return Action::Wait { until: Some(step.retry_at) };
+        }
+        match self.state {
+            State::Disconnected => Action::Wait { until: None },
+            State::Pipeline if self.set_pipeline => self.begin(UnderWay::Set, Action::SetPipeline),
+            State::Pipeline => self.begin(UnderWay::Check, Action::CheckPipeline),
+            State::Reading => self.begin(UnderWay::Read, Action::ReadBack),
+            State::Writing | State::Verifying | State::Refused | State::Synced => self.write_or_rest(now, plan),
+        }
+    }
+
+    fn begin(&mut self, what: UnderWay, action: Action) -> Action {
+        self.under_way = Some(what);
+        action
+    }
+
+    fn write_or_rest(&mut self, now: Duration, plan: &Plan) -> Action {
+        self.file_touched(plan);
+        self.file_due(now, plan);
+        let work = self.batch(plan);
+        if !work.is_empty() {
+            self.state = State::Writing;
+            let updates = work.iter().map(|(_, update)| update.clone()).collect();
+            return self.begin(UnderWay::Write(work), Action::Write(updates));
+        }
+        if self.unverified || now >= self.next_audit {
+            self.state = State::Verifying;
+            return self.begin(UnderWay::Read, Action::ReadBack);
+        }
+        self.state = if self.failures.is_empty() { State::Synced } else { State::Refused };
+        let retry = self.failures.values().map(|failure| failure.retry_at).min();
+        Action::Wait { until: Some(retry.map_or(self.next_audit, |at| at.min(self.next_audit))) }
+    }
+
+    /// A new wish for a key is tried at once, whatever became of the last one.
+    fn file_touched(&mut self, plan: &Plan) {
+        for key in std::mem::take(&mut self.touched) {
+            let item = Item::Entry(key);
+            self.failures.remove(&item);
+            self.enqueue(plan, item);
+        }
+    }
+
+    fn file_due(&mut self, now: Duration, plan: &Plan) {
+        if self.failures.is_empty() {
+            return;
+        }
+        let due: Vec<_> =
+            self.failures.iter().filter(|(_, f)| f.retry_at <= now).map(|(item, _)| item.clone()).collect();
+        for item in due {
+            // The failure stays, with its count, until the switch accepts the update or there is none to make.
+            if !self.enqueue(plan, item.clone()) {
+                self.failures.remove(&item);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, plan: &Plan, item: Item) -> bool {
+        let update = self.actual.update(plan, &item);
+        if let Some((phase, _)) = &update {
+            self.queue.insert((*phase, item));
+        }
+        update.is_some()
+    }
+
+    /// The next updates of one phase.
+    fn batch(&mut self, plan: &Plan) -> Vec<(Item, Update)> {
+        let mut batch = Vec::new();
+        let mut batch_phase = None;
+        while batch.len() < self.options.batch.max(1) {
+            let Some((filed, item)) = self.queue.pop_first() else { break };
+            // The plan may have changed since the item was filed.
+            let Some((phase, update)) = self.actual.update(plan, &item) else {
+                self.failures.remove(&item);
+                continue;
+            };
+            let out_of_turn = filed != phase || batch_phase.is_some_and(|of_batch| of_batch != phase);
+            if out_of_turn {
+                let stop = filed == phase;
+                self.queue.insert((phase, item));
+                if stop {
+                    break;
+                }
+                continue;
+            }
+            batch_phase = Some(phase);
+            batch.push((item, update));
+        }
+        batch
+    }
+
+    /// What came of the action under way, or happened by itself.
+    pub fn on(&mut self, now: Duration, plan: &Plan, event: Event) {
+        match (event, self.under_way.take()) {
+            (Event::Connected, _) => self.connected(now),
+            (Event::Disconnected { why }, _) => self.disconnected(why),
+            (Event::Pipeline(result), Some(UnderWay::Check)) => match result {
+                Ok(true) => self.enter(State::Reading),
+                Ok(false) => {
+                    self.set_pipeline = true;
+                    self.step = None;
+                }
+                Err(why) => self.step_failed(now, format!("cannot read its pipeline: {why}")),
+            },
+            (Event::PipelineSet(result), Some(UnderWay::Set)) => {
+                // Whatever came of it: look again before the next attempt.
+                self.set_pipeline = false;
+                match result {
+                    Ok(()) => self.enter(State::Reading),
+                    Err(why) => self.step_failed(now, format!("cannot set its pipeline: {why}")),
+                }
+            }
+            (Event::ReadBack(result), Some(UnderWay::Read)) => match result {
+                Ok(read) => self.read(now, plan, read),
+                Err(why) => {
+                    // Its pipeline may have been replaced under us: begin there.
+                    self.state = State::Pipeline;
+                    self.step_failed(now, format!("cannot read its tables: {why}"));
+                }
+            },
+            (Event::Written(result), Some(UnderWay::Write(work))) => self.written(now, work, result),
+            // An answer to something that was not asked (a late one from before a reconnect): keep waiting.
+            (_, under_way) => self.under_way = under_way,
+        }
+    }
+
+    fn connected(&mut self, now: Duration) {
+        self.reset();
+        self.connected_at = Some(now);
+        self.enter(State::Pipeline);
+    }
+
+    fn disconnected(&mut self, why: String) {
+        self.reset();
+        self.why_disconnected = why;
+        self.enter(State::Disconnected);
+    }
+
+    /// Forgets what was believed of the switch: after a reconnect it may be another one.
+    fn reset(&mut self) {
+        self.set_pipeline = false;
+        self.under_way = None;
+        self.actual = Actual::default();
+        self.queue.clear();
+        self.touched.clear();
+        self.failures.clear();
+        self.step = None;
+        self.unverified = false;
+        self.unexpected_rounds = 0;
+        self.connected_at = None;
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.step = None;
+    }
+
+    fn step_failed(&mut self, now: Duration, why: String) {
+        let attempts = self.step.as_ref().map_or(0, |step| step.attempts);
+        self.step = Some(self.failure(now, attempts, why));
+    }
+
+    fn failure(&self, now: Duration, attempts: u32, why: String) -> Failure {
+        let wait = self.options.retry_min.saturating_mul(1 << attempts.min(20)).min(self.options.retry_max);
+        Failure { attempts: attempts.saturating_add(1), retry_at: now + wait, why }
+    }
+
+    fn read(&mut self, now: Duration, plan: &Plan, read: ReadBack) {
+        let verifying = self.state == State::Verifying;
+        self.step = None;
+        self.queue.clear();
+        self.actual = Actual::new(read);
+        let out_of_step = self.actual.out_of_step(plan);
+        let differs: BTreeSet<&Item> = out_of_step.iter().map(|(_, item)| item).collect();
+        // Foreign things are numbered anew by each read-back, so their failures cannot be told apart any more.
+        self.failures.retain(|item, _| differs.contains(item) && !matches!(item, Item::Foreign(_)));
+        let mut unexpected = Vec::new();
+        for (phase, item) in &out_of_step {
+            let touched = matches!(item, Item::Entry(key) if self.touched.contains(key));
+            if touched || !verifying && !self.failures.contains_key(item) {
+                self.queue.insert((*phase, item.clone()));
+            } else if !self.failures.contains_key(item) {
+                unexpected.push(item.clone());
+            }
+        }
+        self.note_unexpected(now, unexpected);
+        self.unverified = !verifying;
+        self.next_audit = now + self.options.audit_every;
+        self.state = State::Writing;
+        if verifying && out_of_step.is_empty() {
+            self.state = State::Synced;
+            self.unexpected_rounds = 0;
+            if let Some(since) = self.connected_at.take() {
+                self.resyncs += 1;
+                self.last_resync = Some(now.saturating_sub(since));
+            }
+        }
+    }
+
+    /// Accepted and yet not held, or changed by another hand: put right, but never in a tight loop.
+    fn note_unexpected(&mut self, now: Duration, items: Vec<Item>) {
+        if items.is_empty() {
+            return;
+        }
+        for item in items {
+            let why = "the switch does not hold what it accepted".into();
+            let failure = self.failure(now, self.unexpected_rounds, why);
+            self.failures.insert(item, failure);
+        }
+        self.unexpected_rounds = self.unexpected_rounds.saturating_add(1);
+    }
+
+    fn written(
+        &mut self,
+        now: Duration,
+        work: Vec<(Item, Update)>,
+        result: Result<Vec<Result<(), UpdateError>>, String>,
+    ) {
+        let results = match result {
+            Ok(results) if results.len() == work.len() => results,
+            Ok(results) => {
+                let why = format!("it answered {} of {} updates", results.len(), work.len());
+                return self.look_again(now, why);
+            }
+            Err(why) => return self.look_again(now, why),
+        };
+        self.step = None;
+        let mut surprised = false;
+        for ((item, update), result) in work.into_iter().zip(results) {
+            match result {
+                Ok(()) => {
+                    // What was refused before is not believed without a look.
+                    self.unverified |= self.failures.remove(&item).is_some();
+                    self.actual.accepted(&item, update);
+                }
+                Err(error) => {
+                    surprised |= matches!(error.code, NOT_FOUND | ALREADY_EXISTS);
+                    let attempts = self.failures.get(&item).map_or(0, |failure| failure.attempts);
+                    let failure = self.failure(now, attempts, error.to_string());
+                    self.failures.insert(item, failure);
+                }
+            }
+        }
+        if surprised {
+            // It holds something else than we think. What failed keeps its back-off, so this is no tight loop.
+            self.state = State::Reading;
+            self.step = Some(self.failure(now, 0, "it holds other entries than expected: reading again".into()));
+        }
+    }
+
+    /// The fate of a write is unknown: read what the switch holds.
+    fn look_again(&mut self, now: Duration, why: String) {
+        self.state = State::Reading;
+        self.step_failed(now, format!("a write failed as a whole: {why}"));
+    }
+
+    /// What an operator sees.
+    pub fn status(&self) -> Status {
+        let detail = match (&self.step, self.state) {
+            (_, State::Disconnected) => self.why_disconnected.clone(),
+            (Some(step), _) => format!("{} (attempt {})", step.why, step.attempts),
+            (None, _) => self.refusals(),
+        };
+        Status {
+            state: self.state,
+            detail,
+            entries: self.actual.entries.len(),
+            pending: self.queue.len() + self.touched.len() + self.under_way_len(),
+            refused: self.failures.len(),
+            resyncs: self.resyncs,
+            last_resync: self.last_resync,
+        }
+    }
+
+    /// The entries that the switch is known to hold, by key.
+    pub fn held(&self) -> &BTreeMap<Key, Entry> {
+        &self.actual.entries
+    }
+
+    fn under_way_len(&self) -> usize {
+        match &self.under_way {
+            Some(UnderWay::Write(work)) => work.len(),
+            _ => 0,
+        }
+    }
+
+    fn refusals(&self) -> String {
+        let mut lines: Vec<String> = self
+            .failures
+            .iter()
+            .take(MAX_REPORTED)
+            .map(|(item, failure)| format!("{item}: {} (attempt {})", failure.why, failure.attempts))
+            .collect();
+        if self.failures.len() > MAX_REPORTED {
+            lines.push(format!("and {} more", self.failures.len() - MAX_REPORTED));
+        }
+        lines.join("; ")
+    }
+}

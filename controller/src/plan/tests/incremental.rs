@@ -1,0 +1,224 @@
+//! Incremental planning equals planning in full, whatever happens in whatever order.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use dmux_wire::{GatewayId, ServiceIndex};
+use proptest::prelude::*;
+
+use super::super::{Planner, entries, plan};
+use super::whole::reference;
+use super::{Log, OWN, P41, gateway, key, registration, site};
+use crate::model::{Command, Config, Destination, Gateway, MAX_DESTINATIONS, Model, RouterIndex};
+use crate::selection::{Local, Selection, select};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Register { n: u16, provider: u32, gateway: u16, weight: u16 },
+    Deregister(u16),
+    Expire(u16),
+    Adopt(u16, u16),
+    PutGateway(u16, u8),
+    RemoveGateway(u16),
+    Latency(u16, u16, u32),
+    Services(u8),
+    Rtt(u16, u64),
+    Unreachable(u16, bool),
+    Dead(u16, bool),
+    Catchup,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = 0..10_u16;
+    let id = 1..5_u16;
+    prop_oneof![
+        6 => (n.clone(), 2..5_u32, id.clone(), 1..4_u16)
+            .prop_map(|(n, provider, gateway, weight)| Step::Register { n, provider, gateway, weight }),
+        2 => n.clone().prop_map(Step::Deregister),
+        1 => n.clone().prop_map(Step::Expire),
+        2 => (n.clone(), id.clone()).prop_map(|(n, id)| Step::Adopt(n, id)),
+        1 => (id.clone(), 0..3_u8).prop_map(|(id, variant)| Step::PutGateway(id, variant)),
+        1 => id.clone().prop_map(Step::RemoveGateway),
+        1 => (id.clone(), id.clone(), 0..40_000_u32).prop_map(|(from, to, rtt)| Step::Latency(from, to, rtt)),
+        1 => (1..4_u8).prop_map(Step::Services),
+        2 => (id.clone(), 0..40_000_u64).prop_map(|(id, rtt)| Step::Rtt(id, rtt)),
+        1 => (id, any::<bool>()).prop_map(|(id, unreachable)| Step::Unreachable(id, unreachable)),
+        2 => (n, any::<bool>()).prop_map(|(n, dead)| Step::Dead(n, dead)),
+        8 => Just(Step::Catchup),
+    ]
+}
+
+/// Performs a step; refusals are as good as any other outcome here.
+fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
+    let at = sequence;
+    let command = match *step {
+        Step::Register { n, provider, gateway, weight } => Command::Register {
+            at,
+            registration: crate::model::Registration { weight, ..registration(n, provider, gateway, sequence) },
+        },
+        Step::Deregister(n) => Command::Deregister { at, key: key(n), sequence },
+        Step::Expire(n) => match log.model.registration(&key(n)) {
+            Some(known) => {
+                let (gateway, sequence) = (known.registration.gateway, known.registration.sequence);
+                Command::Expire { at, key: key(n), gateway, sequence }
+            }
+            None => return,
+        },
+        Step::Adopt(n, id) => Command::Adopt { at, key: key(n), gateway: GatewayId(id), sequence },
+        Step::PutGateway(id, variant) => {
+            let unicast = Ipv4Addr::new(192, 0, 2, id as u8 + 10 * variant);
+            Command::PutGateway { at, gateway: Gateway { unicast, ..gateway(id) } }
+        }
+        Step::RemoveGateway(id) => Command::RemoveGateway { at, gateway: GatewayId(id) },
+        Step::Latency(from, to, rtt) => {
+            Command::RecordLatencies { at, from: GatewayId(from), samples: vec![(GatewayId(to), rtt)] }
+        }
+        Step::Services(count) => {
+            let version = log.model.config().version + 1;
+            let services = (1..=count).map(|n| (ServiceIndex(n.into()), Ipv4Addr::new(198, 51, 100, 10 + n))).collect();
+            Command::PutConfig { at, config: Config { version, services, ..Config::default() } }
+        }
+        Step::Rtt(id, rtt) => {
+            local.rtts.insert(GatewayId(id), Duration::from_micros(rtt));
+            return;
+        }
+        Step::Unreachable(id, true) => {
+            local.unreachable.insert(GatewayId(id));
+            return;
+        }
+        Step::Unreachable(id, false) => {
+            local.unreachable.remove(&GatewayId(id));
+            return;
+        }
+        Step::Dead(n, true) => {
+            let sequence = log.model.registration(&key(n)).map_or(0, |known| known.registration.sequence);
+            local.dead.insert(key(n), sequence);
+            return;
+        }
+        Step::Dead(n, false) => {
+            local.dead.remove(&key(n));
+            return;
+        }
+        Step::Catchup => return,
+    };
+    log.apply(command);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn incremental_planning_is_planning_in_full(steps in prop::collection::vec(step(), 1..80)) {
+        let site = site();
+        let mut log = Log::new([1, 2, 3]);
+        let mut local = Local::new(OWN);
+        let mut planner = Planner::new(site.clone(), &log.model, local.clone(), &Selection::default());
+        // What a reader of the deltas alone believes.
+        let mut followed: BTreeMap<_, _> = planner.plan().entries().clone();
+        for (step, sequence) in steps.iter().chain([&Step::Catchup]).zip(1..) {
+            perform(step, &mut log, &mut local, sequence);
+            if !matches!(step, Step::Catchup) {
+                continue;
+            }
+            let before = planner.selection().clone();
+            let delta = planner.observe(&log.model, local.clone());
+            for key in delta.keys() {
+                match planner.plan().entries().get(key) {
+                    Some(entry) => followed.insert(*key, *entry),
+                    None => followed.remove(key),
+                };
+            }
+            let (whole, selection) = plan(&log.model, &local, &site, &before);
+            prop_assert_eq!(&select(&log.model, &local, &before), planner.selection());
+            prop_assert_eq!(&selection, planner.selection());
+            prop_assert_eq!(&whole, planner.plan());
+            prop_assert_eq!(&reference(&log.model, &local, &site, &selection), planner.plan().entries());
+            prop_assert_eq!(&followed, planner.plan().entries());
+            prop_assert!(planner.observe(&log.model, local.clone()).is_empty(), "nothing happened, and yet");
+        }
+    }
+}
+
+#[test]
+fn a_change_costs_what_it_touches() {
+    let mut log = Log::new([1, 2]);
+    for n in 0..200 {
+        log.register(registration(n, 7, 1, 1));
+    }
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    assert!(planner.plan().entries().len() > 900);
+    log.register(registration(500, 8, 2, 1));
+    let delta = planner.update(&log.model);
+    // router, return_source, and the demux entry of provider 8; "any" stays at the own gateway.
+    assert_eq!(delta.keys().len(), 3);
+    assert_eq!(planner.plan().applied(), log.model.applied());
+
+    log.register(registration(300, 7, 1, 1));
+    let buckets = planner.update(&log.model).keys().len() - 2;
+    assert!(buckets < 2 * 12, "one of 201 routers moved {buckets} of twice 256 buckets");
+}
+
+#[test]
+fn a_planner_that_fell_behind_starts_over_and_says_what_differs() {
+    let mut log = Log::new([1]);
+    log.register(registration(1, 7, 1, 1));
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    log.register(registration(2, 8, 1, 1));
+    let restored = Model::restore(&log.model.snapshot().unwrap()).unwrap();
+    let delta = planner.update(&restored);
+    let (whole, _) = plan(&restored, &Local::new(OWN), &site(), &Selection::default());
+    assert_eq!(planner.plan(), &whole);
+    assert!(!delta.keys().contains(&entries::router_key(RouterIndex(1))));
+    assert!(delta.keys().contains(&entries::router_key(RouterIndex(2))));
+}
+
+#[test]
+fn clients_of_the_other_routers_stay_when_one_dies() {
+    let mut log = Log::new([1]);
+    for n in 0..3 {
+        log.register(registration(n, 7, 1, 1));
+    }
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    let any = log.model.set(Destination::any(P41)).unwrap();
+    let before = planner.plan().clone();
+    let mut local = Local::new(OWN);
+    local.dead.insert(key(1), 1);
+    planner.observe(&log.model, local);
+    let dead = log.model.registration(&key(1)).unwrap().router;
+    for bucket in 0..=u8::MAX {
+        let key = entries::bucket_key(any, bucket);
+        let (old, new) = (&before.entries()[&key], &planner.plan().entries()[&key]);
+        assert_ne!(*new, entries::bucket(any, bucket, dead));
+        assert!(old == new || *old == entries::bucket(any, bucket, dead));
+    }
+    assert!(planner.plan().entries().contains_key(&entries::return_source_key(&key(1))), "it may still return");
+}
+
+#[test]
+fn set_ids_may_change_hands_within_one_update() {
+    let mut log = Log::new([1]);
+    let come = |log: &mut Log, sequence| {
+        for n in 0..4 {
+            log.register(registration(n, 7 + u32::from(n) / 2, 1, sequence));
+        }
+    };
+    come(&mut log, 1);
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    let sets = |log: &Log| log.model.destinations().map(|(_, set)| set).collect::<Vec<_>>();
+    let before = sets(&log);
+    // Three sets come and go in each round. Going round all ids leaves an id with another destination than before.
+    for round in 1..=MAX_DESTINATIONS as u64 / 3 + 1 {
+        for n in 0..4 {
+            log.must(Command::Deregister { at: 0, key: key(n), sequence: 2 * round });
+        }
+        come(&mut log, 2 * round + 1);
+    }
+    let after = sets(&log);
+    assert!((0..3).any(|a| (0..3).any(|b| a != b && before[a] == after[b])), "{before:?} {after:?}");
+    let restarts = log.model.changes_since(planner.plan().applied()).is_none();
+    assert!(!restarts, "the journal reaches back, so this is an incremental update");
+    planner.update(&log.model);
+    let wanted = reference(&log.model, planner.local(), &site(), planner.selection());
+    assert_eq!(planner.plan().entries(), &wanted);
+}

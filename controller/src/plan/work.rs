@@ -1,0 +1,137 @@
+//! The difference between what a switch holds and what it should hold, in the order in which to write it.
+//!
+//! Make before break: what others refer to is inserted first, then what refers to it is inserted or modified, and only
+//! then is deleted what nothing refers to any more, the referring first. P4Runtime leaves the order within a batch to
+//! the switch (§12.1), so a batch never holds two updates of different phases.
+//!
+//! A refused update holds nothing else back: what refers to an entry that the switch would not take misses there, which
+//! the switch counts by reason, and everything that does not is as it should be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use dmux_wire::PuntReason;
+
+use super::{Entry, Foreign, Key, Plan, PuntRate, ReadBack};
+
+/// One update of a switch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// The switch does not hold the key.
+    Insert(Entry),
+    /// The switch holds the key with another action.
+    Modify(Entry),
+    /// The plan has no such key.
+    Delete(Entry),
+    /// Something in the switch that is not of our program's making.
+    DeleteForeign(Foreign),
+    /// A meter's rate (MODIFY only, §9.4).
+    SetPuntRate(PuntReason, PuntRate),
+}
+
+/// Something that can be out of step.
+#[allow(clippy::large_enum_variant, reason = "nearly all items are entries, so boxing them saves nothing")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Item {
+    /// The `n`th foreign thing of the last read-back.
+    Foreign(usize),
+    /// A meter cell.
+    Rate(PuntReason),
+    /// An entry.
+    Entry(Key),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign(at) => write!(f, "foreign entry {at}"),
+            Self::Rate(reason) => write!(f, "punt meter `{reason}`"),
+            Self::Entry(key) => key.fmt(f),
+        }
+    }
+}
+
+/// What the switch is believed to hold.
+#[derive(Debug, Default)]
+pub(super) struct Actual {
+    pub(super) entries: BTreeMap<Key, Entry>,
+    pub(super) foreign: BTreeMap<usize, Foreign>,
+    pub(super) rates: BTreeMap<PuntReason, PuntRate>,
+}
+
+/// Position in the order of writing; updates of one phase may be written in any order.
+pub(super) type Phase = u8;
+
+impl Actual {
+    pub(super) fn new(read: ReadBack) -> Self {
+        Self {
+            entries: read.entries.into_iter().map(|entry| (entry.key(), entry)).collect(),
+            foreign: read.foreign.into_iter().enumerate().collect(),
+            rates: read.punt_rates,
+        }
+    }
+
+    /// The update that brings one thing into step, and when; `None` if it is.
+    pub(super) fn update(&self, plan: &Plan, item: &Item) -> Option<(Phase, Update)> {
+        match item {
+            Item::Foreign(at) => Some((0, Update::DeleteForeign(self.foreign.get(at)?.clone()))),
+            Item::Rate(reason) => {
+                let wanted = *plan.punt_rates.get(reason)?;
+                (self.rates.get(reason) != Some(&wanted)).then_some((0, Update::SetPuntRate(*reason, wanted)))
+            }
+            Item::Entry(key) => {
+                // Orders are small numbers (tables are few); the halves of the range never meet.
+                let order = key.stage().min(126);
+                match (self.entries.get(key), plan.entries.get(key)) {
+                    (None, None) => None,
+                    (None, Some(new)) => Some((1 + order, Update::Insert(*new))),
+                    (Some(old), Some(new)) if old == new => None,
+                    (Some(_), Some(new)) => Some((1 + order, Update::Modify(*new))),
+                    (Some(old), None) => Some((Phase::MAX - order, Update::Delete(*old))),
+                }
+            }
+        }
+    }
+
+    /// Everything that is out of step.
+    pub(super) fn out_of_step(&self, plan: &Plan) -> BTreeSet<(Phase, Item)> {
+        let keys = self.entries.keys().chain(plan.entries.keys()).copied().map(Item::Entry);
+        let rates = plan.punt_rates.keys().copied().map(Item::Rate);
+        let foreign = self.foreign.keys().copied().map(Item::Foreign);
+        foreign.chain(rates).chain(keys).filter_map(|item| Some((self.update(plan, &item)?.0, item))).collect()
+    }
+
+    /// Takes note that the switch accepted an update.
+    pub(super) fn accepted(&mut self, item: &Item, update: Update) {
+        match (item, update) {
+            (Item::Foreign(at), _) => {
+                self.foreign.remove(at);
+            }
+            (_, Update::SetPuntRate(reason, rate)) => {
+                self.rates.insert(reason, rate);
+            }
+            (Item::Entry(key), Update::Insert(entry) | Update::Modify(entry)) => {
+                self.entries.insert(*key, entry);
+            }
+            (Item::Entry(key), Update::Delete(_)) => {
+                self.entries.remove(key);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The batches, of at most `batch` updates each, that turn what was read back into the plan. To be written in this
+/// order, each after the one before was answered.
+pub fn diff(read: ReadBack, plan: &Plan, batch: usize) -> Vec<Vec<Update>> {
+    let actual = Actual::new(read);
+    let mut batches: Vec<(Phase, Vec<Update>)> = Vec::new();
+    for (phase, item) in actual.out_of_step(plan) {
+        let Some((_, update)) = actual.update(plan, &item) else { continue };
+        match batches.last_mut() {
+            Some((last, updates)) if *last == phase && updates.len() < batch.max(1) => updates.push(update),
+            _ => batches.push((phase, vec![update])),
+        }
+    }
+    batches.into_iter().map(|(_, updates)| updates).collect()
+}

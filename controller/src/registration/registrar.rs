@@ -1,0 +1,276 @@
+use std::collections::BTreeSet;
+use std::net::SocketAddrV4;
+use std::time::Duration;
+
+use dmux_wire::GatewayId;
+use dmux_wire::control::{self, Accepted, Challenge, DeregisterAck, KeepaliveAck, Kind, RefusalCode};
+
+use super::chain::Authorities;
+use super::cookie::Cookies;
+use super::pending::{Asker, Pending, Purpose, Room};
+use super::refusal::{Refusal, Throttle};
+use super::sessions::Sessions;
+use super::{EXPIRE_RETRY, Effect, Ignored, Level, Now, PROPOSAL_DEADLINE, RegistrarConfig, RegistrationView, Token};
+use super::{Unavailable, describe};
+use crate::model::{self, Command, RegistrationKey, Reply};
+
+/// After one of these a proven source gets no further signature check for an interval.
+const COSTLY: [RefusalCode; 10] = [
+    RefusalCode::BadChain,
+    RefusalCode::UnknownAuthority,
+    RefusalCode::ChainExpired,
+    RefusalCode::ChainNotYetValid,
+    RefusalCode::ChainInvalid,
+    RefusalCode::AddressNotCertified,
+    RefusalCode::ProviderNotCertified,
+    RefusalCode::ProtocolNotCertified,
+    RefusalCode::BadKey,
+    RefusalCode::BadSignature,
+];
+
+/// The registrations of one gateway. See the [module](super).
+#[derive(Debug)]
+pub struct Registrar {
+    pub(super) gateway: GatewayId,
+    pub(super) authorities: Authorities,
+    pub(super) cookies: Cookies,
+    pub(super) sessions: Sessions,
+    pub(super) pending: Pending,
+    pub(super) throttle: Throttle,
+}
+
+impl Registrar {
+    /// Nothing heard yet.
+    pub fn new(config: RegistrarConfig) -> Self {
+        Self {
+            gateway: config.gateway,
+            authorities: config.authorities,
+            cookies: Cookies::new(&config.secret),
+            sessions: Sessions::default(),
+            pending: Pending::default(),
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Trusts others from now on; what is registered stays until its certificates expire.
+    pub fn set_authorities(&mut self, authorities: Authorities) {
+        self.authorities = authorities;
+    }
+
+    /// The registrations of this gateway that were silent for too long: to be planned without, whether or not the
+    /// cluster has taken note.
+    pub fn silent(&self) -> &BTreeSet<RegistrationKey> {
+        self.sessions.silent()
+    }
+
+    /// When this gateway last heard the router, on the clock of [`Now::mono`]; `None` if it never did.
+    pub fn last_heard(&self, key: &RegistrationKey) -> Option<Duration> {
+        self.sessions.get(key)?.heard
+    }
+
+    /// Takes a control message (what follows the shim) that came in a datagram from `from` to `to`.
+    pub fn handle(
+        &mut self,
+        now: Now,
+        view: &dyn RegistrationView,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        message: &[u8],
+    ) -> Vec<Effect> {
+        self.sync(now, view);
+        let ignored = match control::decode(message) {
+            Ok((nonce, kind)) => {
+                let asker = Asker { from, to, nonce, length: message.len() };
+                match kind {
+                    Kind::Register(request) => return self.register(now, view, asker, &request),
+                    Kind::Keepalive(request) => return self.keepalive(now, view, asker, &request),
+                    Kind::Deregister(request) => return self.deregister(now, view, asker, &request),
+                    _ => Ignored::NotARequest,
+                }
+            }
+            Err(error) => Ignored::Unreadable(error),
+        };
+        let asker = Asker { from, to, nonce: 0, length: message.len() };
+        self.note(now, asker, RefusalCode::Unspecified, &ignored.to_string())
+    }
+
+    /// What time brings, and when to call again. To be called after each change of the replicated state, too.
+    pub fn tick(&mut self, now: Now, view: &dyn RegistrationView) -> (Vec<Effect>, Option<Duration>) {
+        self.sync(now, view);
+        let mut effects = Vec::new();
+        while let Some(purpose) = self.pending.pop_overdue(now.mono) {
+            let unknown = Unavailable(format!("no answer within {} s", PROPOSAL_DEADLINE.as_secs()));
+            effects.extend(self.finished(now, purpose, Err(unknown)));
+        }
+        for key in self.sessions.due(now.mono) {
+            effects.extend(self.expire(now, key));
+        }
+        let next = self.sessions.next_deadline().into_iter().chain(self.pending.next_deadline()).min();
+        (effects, next)
+    }
+
+    /// The outcome of an [`Effect::Propose`].
+    pub fn committed(&mut self, now: Now, token: Token, outcome: Result<Reply, Unavailable>) -> Vec<Effect> {
+        match self.pending.remove(token) {
+            Some(purpose) => self.finished(now, purpose, outcome),
+            // Given up before; the replicated state tells what became of it.
+            None => Vec::new(),
+        }
+    }
+
+    fn sync(&mut self, now: Now, view: &dyn RegistrationView) {
+        let expire = Duration::from_millis(view.config().timers.expire_after_ms.into());
+        self.sessions.sync(now, view, self.gateway, expire);
+    }
+
+    fn expire(&mut self, now: Now, key: RegistrationKey) -> Vec<Effect> {
+        let Some(session) = self.sessions.get(&key) else { return Vec::new() };
+        let sequence = session.registration.sequence;
+        let lapsed = session.registration.not_after <= now.unix.as_secs();
+        let mut effects = Vec::new();
+        if self.sessions.mark_silent(key) {
+            effects.push(Effect::Liveness { key, alive: false });
+        }
+        if self.pending.room(&key, 0) != Room::Yes {
+            self.sessions.set_deadline(&key, now.mono + EXPIRE_RETRY);
+            return effects;
+        }
+        let why = if lapsed { "its certificates expired" } else { "it fell silent" };
+        let token = self.pending.insert(now.mono, Purpose::Expire { key, why });
+        self.sessions.set_deadline(&key, now.mono + PROPOSAL_DEADLINE + EXPIRE_RETRY);
+        let command = Command::Expire { at: now.unix_ms(), key, gateway: self.gateway, sequence };
+        effects.push(Effect::Propose { token, command });
+        effects
+    }
+
+    fn finished(&mut self, now: Now, purpose: Purpose, outcome: Result<Reply, Unavailable>) -> Vec<Effect> {
+        let refusal = match &outcome {
+            Err(unavailable) => Some(Refusal::retry(
+                RefusalCode::ClusterUnavailable,
+                format!("{unavailable}; the registration is tried again by itself"),
+            )),
+            Ok(Reply::Refused(why)) => Some(cluster_refusal(why)),
+            Ok(_) => None,
+        };
+        let gateway = self.gateway;
+        let mut effects = Vec::new();
+        match purpose {
+            Purpose::Expire { key, why } => {
+                if let Some(refusal) = refusal {
+                    // It may have been heard again meanwhile, and has a later deadline then.
+                    if self.sessions.silent().contains(&key) {
+                        self.sessions.set_deadline(&key, now.mono + EXPIRE_RETRY);
+                    }
+                    let text = format!("router {} could not be expired yet: {}", key.router, refusal.text);
+                    effects.extend(self.throttle.log(now.mono, Level::Warn, text));
+                } else if let Some(session) = self.sessions.remove(&key) {
+                    let text = format!("router {} is no longer registered: {why}", describe(&session.registration));
+                    effects.push(Effect::Log { level: Level::Warn, text });
+                }
+            }
+            Purpose::Register { asker, registration, keepalive_ms, expire_ms } => {
+                if let Some(refusal) = refusal {
+                    return self.refuse(now, asker, &refusal, Proven::Yes);
+                }
+                let accepted = Accepted {
+                    keepalive_interval_ms: keepalive_ms,
+                    expires_after_ms: expire_ms,
+                    gateway: gateway.0.into(),
+                    sequence: registration.sequence,
+                };
+                let text = format!("registered router {}", describe(&registration));
+                self.sessions.committed(now, *registration, Duration::from_millis(expire_ms.into()));
+                effects.extend(answer(asker, Kind::Accepted(accepted), Proven::Yes));
+                effects.push(Effect::Log { level: Level::Info, text });
+            }
+            Purpose::Adopt { asker, registration, sequence, expire_ms } => {
+                if let Some(refusal) = refusal {
+                    return self.refuse(now, asker, &refusal, Proven::Yes);
+                }
+                let text = format!("adopted router {} from gateway {}", describe(&registration), registration.gateway);
+                let adopted = model::Registration { gateway, sequence, ..*registration };
+                self.sessions.committed(now, adopted, Duration::from_millis(expire_ms.into()));
+                let ack = KeepaliveAck { sequence, gateway: gateway.0.into() };
+                effects.extend(answer(asker, Kind::KeepaliveAck(ack), Proven::Yes));
+                effects.push(Effect::Log { level: Level::Info, text });
+            }
+            Purpose::Deregister { asker, key, sequence } => {
+                if let Some(refusal) = refusal {
+                    return self.refuse(now, asker, &refusal, Proven::Yes);
+                }
+                self.sessions.remove(&key);
+                effects.extend(answer(asker, Kind::DeregisterAck(DeregisterAck { sequence }), Proven::Yes));
+                let text = format!("router {} of protocol {} said farewell", key.router, key.protocol);
+                effects.push(Effect::Log { level: Level::Info, text });
+            }
+        }
+        effects
+    }
+
+    /// Tells the sender and the log, once an interval each.
+    pub(super) fn refuse(&mut self, now: Now, asker: Asker, refusal: &Refusal, proven: Proven) -> Vec<Effect> {
+        if proven == Proven::Yes && COSTLY.contains(&refusal.code) {
+            self.throttle.put_on_probation(now.mono, asker.from);
+        }
+        if !self.throttle.admit(now.mono, asker.from, refusal.code) {
+            return Vec::new();
+        }
+        let limit = if proven == Proven::Yes { control::MAX_CONTROL } else { asker.length };
+        let bytes = refusal.encode(asker.nonce, limit);
+        let mut effects: Vec<_> =
+            bytes.map(|bytes| Effect::Reply { from: asker.to, to: asker.from, bytes }).into_iter().collect();
+        let text = format!("refused router {}: {}", asker.from, refusal.text);
+        effects.extend(self.throttle.log(now.mono, Level::Warn, text));
+        effects
+    }
+
+    /// Tells the log only, once an interval.
+    pub(super) fn note(&mut self, now: Now, asker: Asker, code: RefusalCode, text: &str) -> Vec<Effect> {
+        if !self.throttle.admit(now.mono, asker.from, code) {
+            return Vec::new();
+        }
+        let text = format!("ignored a message from {}: {text}", asker.from);
+        self.throttle.log(now.mono, Level::Info, text).into_iter().collect()
+    }
+
+    /// A cookie for the source, for which nothing is kept.
+    pub(super) fn challenge(&self, now: Now, asker: Asker) -> Vec<Effect> {
+        let cookie = self.cookies.make(now.mono, asker.from).to_vec();
+        answer(asker, Kind::Challenge(Challenge { cookie }), Proven::No)
+    }
+
+    /// How many registrations this gateway hears, or should.
+    #[cfg(test)]
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        (self.sessions.len(), self.pending.len(), self.throttle.len())
+    }
+}
+
+/// Whether the source address of a request is known to be real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proven {
+    Yes,
+    No,
+}
+
+/// A reply; none where it would be longer than an unproven request.
+pub(super) fn answer(asker: Asker, kind: Kind, proven: Proven) -> Vec<Effect> {
+    let Ok(bytes) = control::encode(asker.nonce, kind) else { return Vec::new() };
+    if proven == Proven::No && bytes.len() > asker.length {
+        return Vec::new();
+    }
+    vec![Effect::Reply { from: asker.to, to: asker.from, bytes }]
+}
+
+/// What the replicated state's refusal means to a router.
+fn cluster_refusal(why: &model::Refusal) -> Refusal {
+    use model::Refusal as R;
+    let text = why.to_string();
+    match why {
+        R::StaleSequence { .. } => Refusal::new(RefusalCode::Replayed, text),
+        R::NoSuchRegistration => Refusal::new(RefusalCode::NotRegistered, text),
+        R::TooManyRegistrations(_) | R::TooManyDestinations(_) => Refusal::new(RefusalCode::Limit, text),
+        R::BadRegistration(_) => Refusal::new(RefusalCode::Malformed, text),
+        _ => Refusal::retry(RefusalCode::ClusterUnavailable, text),
+    }
+}

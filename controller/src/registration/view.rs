@@ -1,0 +1,45 @@
+use dmux_wire::GatewayId;
+
+use crate::model::{Change, Config, Model, Registration, RegistrationKey};
+
+/// What a [`Registrar`](super::Registrar) reads of the replicated state: this node's own copy, which may lag.
+pub trait RegistrationView {
+    /// Rises with every change.
+    fn applied(&self) -> u64;
+
+    /// The registrations that changed after [`applied`](Self::applied) was `index`; `None` if that is too long ago to
+    /// know, and all must be looked at.
+    fn changed_since(&self, index: u64) -> Option<Vec<RegistrationKey>>;
+
+    /// Timers and the dmux-prefix.
+    fn config(&self) -> &Config;
+
+    /// One registration.
+    fn registration(&self, key: &RegistrationKey) -> Option<&Registration>;
+
+    /// The registrations whose liveness a gateway owns.
+    fn owned_by(&self, gateway: GatewayId) -> Box<dyn Iterator<Item = &Registration> + '_>;
+}
+
+impl RegistrationView for Model {
+    fn applied(&self) -> u64 {
+        Model::applied(self)
+    }
+
+    fn changed_since(&self, index: u64) -> Option<Vec<RegistrationKey>> {
+        let key = |change| if let Change::Registration(key) = change { Some(key) } else { None };
+        Some(self.changes_since(index)?.into_iter().filter_map(key).collect())
+    }
+
+    fn config(&self) -> &Config {
+        Model::config(self)
+    }
+
+    fn registration(&self, key: &RegistrationKey) -> Option<&Registration> {
+        Model::registration(self, key).map(|r| &r.registration)
+    }
+
+    fn owned_by(&self, gateway: GatewayId) -> Box<dyn Iterator<Item = &Registration> + '_> {
+        Box::new(self.registrations_at(gateway).map(|r| &r.registration))
+    }
+}

@@ -1,0 +1,367 @@
+//! The one task that owns the controller's state machines and feeds them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dmux_p4rt::client::Session;
+use dmux_raft_store::Store;
+use tokio::sync::{mpsc, watch};
+
+use super::packets::{Packet, Punt};
+use super::replicated::{Replicated, unix_ms};
+use super::switch::{SwitchAction, SwitchEvent, SwitchInput};
+use super::{Clock, Input, Snapshot, io, packets};
+use crate::api::v1::TableUse;
+use crate::config::ControllerConfig;
+use crate::model::Command;
+use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions};
+use crate::probing::{ProbeTimers, Prober};
+use crate::punted::{self, Outgoing};
+use crate::registration::{Authorities, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
+use crate::selection::{Local, Selection};
+
+/// Inputs that are handled before the state machines are driven again: bounds how late a deadline can be noticed.
+const BURST: usize = 256;
+/// At least this long between two log lines about packets without a route.
+const NO_ROUTE_LOG: Duration = Duration::from_secs(10);
+/// Between two counts of how full the tables are: they look at every entry.
+const TABLE_USE_EVERY: Duration = Duration::from_secs(1);
+/// Longest sleep; a deadline further away is looked at again.
+const MAX_SLEEP: Duration = Duration::from_secs(3600);
+
+pub(super) struct Actor {
+    config: Arc<ControllerConfig>,
+    store: Store<Replicated>,
+    clock: Clock,
+    registrar: Registrar,
+    prober: Prober,
+    planner: Planner,
+    reconciler: Reconciler,
+    /// The session that answers and packets belong to.
+    generation: u64,
+    actions: mpsc::Sender<SwitchAction>,
+    /// For outcomes of what the actor spawns.
+    inputs: mpsc::Sender<Input>,
+    session: watch::Receiver<Option<Session>>,
+    snapshot: watch::Sender<Snapshot>,
+    packet_ins: u64,
+    packet_outs: u64,
+    next_no_route_log: Duration,
+    tables: Vec<TableUse>,
+    next_count: Duration,
+}
+
+impl Actor {
+    pub(super) fn new(
+        config: Arc<ControllerConfig>,
+        store: Store<Replicated>,
+        authorities: Authorities,
+        secret: [u8; 32],
+        actions: mpsc::Sender<SwitchAction>,
+        inputs: mpsc::Sender<Input>,
+        session: watch::Receiver<Option<Session>>,
+    ) -> Self {
+        let gateway = config.gateway_id();
+        let timers = ProbeTimers {
+            interval: Duration::from_millis(config.timers.probe_ms),
+            misses: config.timers.probe_misses,
+            ..ProbeTimers::default()
+        };
+        let options = ReconcilerOptions {
+            audit_every: Duration::from_secs(config.timers.audit_s),
+            ..ReconcilerOptions::default()
+        };
+        let planner = store.read(|r| Planner::new(config.site.clone(), &r.0, Local::new(gateway), &Selection::default()));
+        let reconciler = Reconciler::new(options);
+        let snapshot = Snapshot {
+            switch: reconciler.status(),
+            planned: 0,
+            applied: 0,
+            peers: BTreeMap::new(),
+            tables: Vec::new(),
+            packet_ins: 0,
+            packet_outs: 0,
+        };
+        Self {
+            registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
+            prober: Prober::new(timers, super::random_u64()),
+            planner,
+            reconciler,
+            config,
+            store,
+            clock: Clock::start(),
+            generation: 0,
+            actions,
+            inputs,
+            session,
+            snapshot: watch::channel(snapshot).0,
+            packet_ins: 0,
+            packet_outs: 0,
+            next_no_route_log: Duration::ZERO,
+            tables: Vec::new(),
+            next_count: Duration::ZERO,
+        }
+    }
+
+    /// What the operator API may show, from now on.
+    pub(super) fn snapshot(&self) -> watch::Receiver<Snapshot> {
+        self.snapshot.subscribe()
+    }
+
+    /// Runs until every sender of inputs is gone.
+    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut changed = self.store.changed();
+        self.replicated_changed();
+        loop {
+            let wake = self.drive();
+            let wake = self.clock.at(wake);
+            tokio::select! {
+                input = inputs.recv() => {
+                    let Some(input) = input else { return };
+                    self.on(input);
+                    for _ in 1..BURST {
+                        match inputs.try_recv() {
+                            Ok(input) => self.on(input),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                alive = changed.changed() => {
+                    if alive.is_err() {
+                        return;
+                    }
+                    changed.mark_unchanged();
+                    self.replicated_changed();
+                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.clock.now(), unix }
+    }
+
+    /// Lets every state machine do what is due. Returns when the next thing is.
+    fn drive(&mut self) -> Duration {
+        let now = self.now();
+        let mut wake = now.mono + MAX_SLEEP;
+
+        let (effects, due) = self.store.read(|r| self.registrar.tick(now, &r.0));
+        wake = due.map_or(wake, |due| wake.min(due));
+        self.perform(effects);
+
+        let (probes, due) = self.prober.tick(now.mono);
+        wake = due.map_or(wake, |due| wake.min(due));
+        for probe in probes {
+            match packets::probe_request(self.config.gateway_id(), self.config.gateway.address, &probe) {
+                Ok(outgoing) => self.send(&outgoing),
+                Err(error) => tracing::error!(%error, "a probe cannot be built"),
+            }
+        }
+        self.report_latencies(now.mono);
+        self.observe();
+
+        if let Action::Wait { until } = self.reconcile(now.mono) {
+            wake = until.map_or(wake, |until| wake.min(until));
+        }
+        self.publish(now.mono);
+        wake
+    }
+
+    /// Gives the switch task the reconciler's next action, if there is one.
+    fn reconcile(&mut self, now: Duration) -> Action {
+        let action = self.reconciler.next(now, self.planner.plan());
+        if !matches!(action, Action::Wait { .. }) {
+            let action = SwitchAction { generation: self.generation, action: action.clone() };
+            if self.actions.try_send(action).is_err() {
+                // The reconciler has one action under way at a time, so there is room unless the task is gone.
+                let why = "the switch session does not take actions".to_owned();
+                self.reconciler.on(now, self.planner.plan(), Event::Disconnected { why });
+            }
+        }
+        action
+    }
+
+    fn on(&mut self, input: Input) {
+        let now = self.now();
+        match input {
+            Input::Switch(SwitchInput { generation, event }) => self.on_switch(now, generation, event),
+            Input::Proposed(token, outcome) => {
+                let effects = self.registrar.committed(now, token, outcome);
+                self.perform(effects);
+            }
+            Input::Reported(peers, taken) => {
+                if !taken {
+                    self.prober.report_failed(peers);
+                }
+            }
+        }
+    }
+
+    fn on_switch(&mut self, now: Now, generation: u64, event: SwitchEvent) {
+        match event {
+            SwitchEvent::Reconcile(event) => {
+                match &event {
+                    Event::Connected => {
+                        self.generation = generation;
+                        tracing::info!(switch = self.config.switch.p4runtime, "primary controller of the switch");
+                    }
+                    Event::Disconnected { why } => {
+                        if self.generation == generation || self.generation == 0 {
+                            tracing::warn!(switch = self.config.switch.p4runtime, %why, "not in control of the switch");
+                        }
+                        self.generation = generation;
+                    }
+                    _ if generation != self.generation => return,
+                    _ => {}
+                }
+                self.reconciler.on(now.mono, self.planner.plan(), event);
+            }
+            SwitchEvent::PacketIn(packet) => {
+                self.packet_ins = self.packet_ins.saturating_add(1);
+                match Punt::decode(&packet) {
+                    Ok(punt) => self.on_punt(now, punt),
+                    Err(error) => tracing::debug!(%error, "a punted frame was not understood"),
+                }
+            }
+        }
+    }
+
+    fn on_punt(&mut self, now: Now, punt: Punt<'_>) {
+        let own = self.config.gateway.address;
+        let answer = match punt.packet {
+            Packet::Control { from, to, message } => {
+                let effects = self.store.read(|r| self.registrar.handle(now, &r.0, from, to, message));
+                self.perform(effects);
+                return;
+            }
+            Packet::ProbeReply { from, probe, stamps } => {
+                if probe.origin == self.config.gateway_id()
+                    && let Err(error) = self.prober.reply(from, probe.sequence, &stamps)
+                {
+                    tracing::debug!(%error, "probe reply ignored");
+                }
+                return;
+            }
+            Packet::NoRoute { protocol, provider } => {
+                if now.mono >= self.next_no_route_log {
+                    self.next_no_route_log = now.mono + NO_ROUTE_LOG;
+                    tracing::info!(%protocol, %provider, "clients ask for a destination that no router serves (sampled)");
+                }
+                return;
+            }
+            Packet::Arp { frame } => {
+                let port = self.config.site.ports.iter().find(|p| p.number == punt.ingress_port.get());
+                let Some(port) = port else { return };
+                let prefix = self.store.read(|r| r.0.config().dmux_prefix);
+                punted::answer_arp(frame, punt.ingress_port, port.mac, |a| a == own || prefix.contains(a))
+            }
+            Packet::Icmp { frame, error } => punted::answer_icmp(frame, own, error),
+        };
+        match answer {
+            Ok(outgoing) => self.send(&outgoing),
+            Err(why) => tracing::debug!(%why, port = %punt.ingress_port, "punted frame not answered"),
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reply { from, to, bytes } => match packets::control(from, to, &bytes) {
+                    Ok(outgoing) => self.send(&outgoing),
+                    Err(error) => tracing::error!(%error, "a control message cannot be built"),
+                },
+                Effect::Propose { token, command } => {
+                    let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
+                    tokio::spawn(async move {
+                        let outcome = store.propose(command, within).await;
+                        let outcome = outcome.map(|(_, reply)| reply).map_err(|e| Unavailable(e.to_string()));
+                        // The actor is gone only when the controller stops.
+                        let _ = inputs.send(Input::Proposed(token, outcome)).await;
+                    });
+                }
+                // The registrar keeps the set of silent routers; `observe` compares it with what was planned.
+                Effect::Liveness { key, alive } => tracing::info!(router = %key.router, alive, "liveness"),
+                Effect::Log { level: Level::Info, text } => tracing::info!("{text}"),
+                Effect::Log { level: Level::Warn, text } => tracing::warn!("{text}"),
+            }
+        }
+    }
+
+    fn propose_within(&self) -> Duration {
+        Duration::from_millis(self.config.timers.propose_ms)
+    }
+
+    fn report_latencies(&mut self, now: Duration) {
+        let samples = self.prober.report(now);
+        if samples.is_empty() {
+            return;
+        }
+        let peers: Vec<_> = samples.iter().map(|(id, _)| *id).collect();
+        let command = Command::RecordLatencies { at: unix_ms(), from: self.config.gateway_id(), samples };
+        let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
+        tokio::spawn(async move {
+            let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
+            // The actor is gone only when the controller stops.
+            let _ = inputs.send(Input::Reported(peers, taken)).await;
+        });
+    }
+
+    /// The replicated state moved: plan what changed.
+    fn replicated_changed(&mut self) {
+        let me = self.config.gateway_id();
+        let now = self.clock.now();
+        let (delta, peers) = self.store.read(|r| {
+            let peers: Vec<_> = r.0.gateways().filter(|g| g.id != me).map(|g| (g.id, g.unicast)).collect();
+            (self.planner.update(&r.0), peers)
+        });
+        self.reconciler.planned(&delta);
+        self.prober.set_peers(now, peers);
+    }
+
+    /// Own observations moved: plan what that changes, without waiting for the cluster (DESIGN §5.4).
+    fn observe(&mut self) {
+        let view = self.prober.view();
+        let mut local = Local::new(self.config.gateway_id());
+        local.rtts = view.iter().filter_map(|(&id, peer)| Some((id, peer.rtt?))).collect();
+        local.unreachable = view.iter().filter(|(_, p)| !p.reachable).map(|(&id, _)| id).collect::<BTreeSet<_>>();
+        let delta = self.store.read(|r| {
+            let registration = |key| r.0.registration(key).map(|r| r.registration.sequence);
+            let silent = self.registrar.silent().iter();
+            local.dead = silent.filter_map(|key| Some((*key, registration(key)?))).collect();
+            (local != *self.planner.local()).then(|| self.planner.observe(&r.0, local))
+        });
+        if let Some(delta) = delta {
+            self.reconciler.planned(&delta);
+        }
+    }
+
+    fn send(&mut self, outgoing: &Outgoing) {
+        let session = self.session.borrow().clone();
+        let Some(session) = session else { return };
+        match session.try_send_packet_out(packets::packet_out(outgoing)) {
+            Ok(()) => self.packet_outs = self.packet_outs.saturating_add(1),
+            Err(error) => tracing::debug!(%error, "a frame for the switch was dropped"),
+        }
+    }
+
+    fn publish(&mut self, now: Duration) {
+        if now >= self.next_count {
+            self.next_count = now + TABLE_USE_EVERY;
+            self.tables = io::table_use(self.reconciler.held().values());
+        }
+        let plan = self.planner.plan();
+        self.snapshot.send_replace(Snapshot {
+            switch: self.reconciler.status(),
+            planned: plan.entries().len(),
+            applied: plan.applied(),
+            peers: self.prober.view(),
+            tables: self.tables.clone(),
+            packet_ins: self.packet_ins,
+            packet_outs: self.packet_outs,
+        });
+    }
+}

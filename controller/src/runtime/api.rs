@@ -1,0 +1,210 @@
+//! The operator API: what `dmux get` shows. Reads the replicated state, the actor's snapshot and the switch's counters;
+//! asks the other controllers for what only they know.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dmux_p4rt::client::Session;
+use dmux_raft_store::{Role, Store};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::{Request, Response, Status};
+
+use super::replicated::Replicated;
+use super::{Snapshot, io};
+use crate::api::v1::dmux_client::DmuxClient;
+use crate::api::v1::dmux_server::{Dmux, DmuxServer};
+use crate::api::v1::{self, GetRequest};
+use crate::config::ControllerConfig;
+
+/// How long another controller may take to answer for its switch.
+const PEER_DEADLINE: Duration = Duration::from_secs(1);
+
+pub(super) struct Api {
+    config: Arc<ControllerConfig>,
+    store: Store<Replicated>,
+    session: watch::Receiver<Option<Session>>,
+    epoch: watch::Receiver<Option<u64>>,
+    snapshot: watch::Receiver<Snapshot>,
+}
+
+impl Api {
+    pub(super) fn new(
+        config: Arc<ControllerConfig>,
+        store: Store<Replicated>,
+        session: watch::Receiver<Option<Session>>,
+        epoch: watch::Receiver<Option<u64>>,
+        snapshot: watch::Receiver<Snapshot>,
+    ) -> Self {
+        Self { config, store, session, epoch, snapshot }
+    }
+
+    pub(super) async fn serve(self, listener: TcpListener) {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_service(DmuxServer::new(self));
+        if let Err(error) = server.serve_with_incoming(incoming).await {
+            tracing::error!(%error, "the operator API stopped");
+        }
+    }
+
+    fn session(&self) -> Option<Session> {
+        self.session.borrow().clone()
+    }
+
+    async fn own_switch(&self) -> v1::Switch {
+        let snapshot = self.snapshot.borrow().clone();
+        let status = snapshot.switch;
+        let drops = match self.session() {
+            Some(session) => io::drops(&session).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        v1::Switch {
+            gateway: self.config.gateway.id.into(),
+            endpoint: self.config.switch.p4runtime.clone(),
+            device_id: self.config.switch.device_id,
+            state: status.state.to_string(),
+            detail: status.detail,
+            epoch: self.epoch.borrow().unwrap_or(0),
+            planned: snapshot.planned as u64,
+            refused: status.refused as u64,
+            resyncs: status.resyncs,
+            resync_us: status.last_resync.map_or(0, |d| d.as_micros() as u64),
+            tables: snapshot.tables,
+            drops,
+            packet_ins: snapshot.packet_ins,
+            packet_outs: snapshot.packet_outs,
+            applied: snapshot.applied,
+        }
+    }
+}
+
+/// The switch of a controller that does not answer.
+fn unreachable(gateway: u32, why: &str) -> v1::Switch {
+    v1::Switch { gateway, state: "controller unreachable".into(), detail: why.into(), ..Default::default() }
+}
+
+async fn ask(gateway: u32, api: String) -> v1::Switch {
+    let answer = async {
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{api}")).map_err(|e| e.to_string())?;
+        let channel = endpoint.connect_timeout(PEER_DEADLINE).connect().await.map_err(|_| format!("no answer at {api}"))?;
+        let request = GetRequest { local: true };
+        let answer = DmuxClient::new(channel).get_switches(request).await.map_err(|e| e.message().to_owned())?;
+        answer.into_inner().switches.pop().ok_or_else(|| "it knows of no switch".to_owned())
+    };
+    match tokio::time::timeout(PEER_DEADLINE, answer).await {
+        Ok(Ok(switch)) => switch,
+        Ok(Err(why)) => unreachable(gateway, &why),
+        Err(_) => unreachable(gateway, &format!("no answer from {api} within {PEER_DEADLINE:?}")),
+    }
+}
+
+#[tonic::async_trait]
+impl Dmux for Api {
+    async fn get_gateways(&self, _: Request<GetRequest>) -> Result<Response<v1::Gateways>, Status> {
+        let snapshot = self.snapshot.borrow().clone();
+        let raft = self.store.status();
+        let own = self.config.gateway_id();
+        let gateways = self.store.read(|r| {
+            r.0.gateways()
+                .map(|g| {
+                    let peer = snapshot.peers.get(&g.id);
+                    let role = match raft.role {
+                        role if g.id == own => role_name(role),
+                        _ if raft.leader == Some(g.node) => "leader",
+                        _ if raft.voters.contains_key(&g.node) => "follower",
+                        _ if raft.learners.contains_key(&g.node) => "learner",
+                        _ => "",
+                    };
+                    v1::Gateway {
+                        id: g.id.0.into(),
+                        name: g.name.clone(),
+                        address: g.unicast.to_string(),
+                        node: g.node,
+                        api: g.api.clone(),
+                        role: role.into(),
+                        epoch: r.0.owner(g.id).map_or(0, |o| o.epoch),
+                        rtt_us: peer.and_then(|p| p.rtt).map(|d| d.as_micros() as u32),
+                        reachable: g.id == own || peer.is_some_and(|p| p.reachable),
+                    }
+                })
+                .collect()
+        });
+        Ok(Response::new(v1::Gateways { gateways }))
+    }
+
+    async fn get_routers(&self, _: Request<GetRequest>) -> Result<Response<v1::Routers>, Status> {
+        let counters = match self.session() {
+            Some(session) => io::router_counters(&session).await.unwrap_or_default(),
+            None => BTreeMap::new(),
+        };
+        let peers = self.snapshot.borrow().peers.clone();
+        let routers = self.store.read(|r| {
+            r.0.registrations()
+                .map(|registered| {
+                    let registration = &registered.registration;
+                    let suspect = peers.get(&registration.gateway).is_some_and(|p| !p.reachable);
+                    let counted = counters.get(&registered.router.0);
+                    v1::Router {
+                        protocol: registration.key.protocol.0.into(),
+                        provider: registration.provider.0,
+                        address: registration.key.router.to_string(),
+                        weight: registration.weight.into(),
+                        gateway: registration.gateway.0.into(),
+                        name: registration.name.clone(),
+                        index: registered.router.0,
+                        state: if suspect { "suspect" } else { "live" }.into(),
+                        registered_at_ms: registration.registered_at,
+                        packets: counted.map(|c| c.packets),
+                        bytes: counted.map(|c| c.bytes),
+                    }
+                })
+                .collect()
+        });
+        Ok(Response::new(v1::Routers { routers }))
+    }
+
+    async fn get_latencies(&self, _: Request<GetRequest>) -> Result<Response<v1::Latencies>, Status> {
+        let latencies = self.store.read(|r| {
+            r.0.latencies()
+                .map(|(from, to, latency)| v1::Latency {
+                    from: from.0.into(),
+                    to: to.0.into(),
+                    rtt_us: latency.rtt_us,
+                    measured_at_ms: latency.measured_at,
+                })
+                .collect()
+        });
+        Ok(Response::new(v1::Latencies { latencies }))
+    }
+
+    async fn get_switches(&self, request: Request<GetRequest>) -> Result<Response<v1::Switches>, Status> {
+        let own = self.own_switch().await;
+        if request.into_inner().local {
+            return Ok(Response::new(v1::Switches { switches: vec![own] }));
+        }
+        let others: Vec<(u32, String)> = self.store.read(|r| {
+            let others = r.0.gateways().filter(|g| g.id != self.config.gateway_id());
+            others.map(|g| (g.id.0.into(), g.api.clone())).collect()
+        });
+        // Bounded by MAX_GATEWAYS, each with a deadline.
+        let mut asked: JoinSet<_> = others.into_iter().map(|(gateway, api)| ask(gateway, api)).collect();
+        let mut switches = vec![own];
+        while let Some(answer) = asked.join_next().await {
+            switches.extend(answer);
+        }
+        switches.sort_by_key(|s| s.gateway);
+        Ok(Response::new(v1::Switches { switches }))
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+        Role::Stopped => "stopped",
+    }
+}

@@ -1,0 +1,139 @@
+//! What is read from and written to a switch, in the words of the plan.
+
+use std::collections::BTreeMap;
+
+use dmux_p4rt::client::{Session, SessionError, delete, insert, modify};
+use dmux_p4rt::p4::v1::entity::Entity as Kind;
+use dmux_p4rt::p4::v1::{
+    self, CounterData, DirectCounterEntry, Index, MeterConfig, MeterEntry, TableEntry,
+};
+use dmux_tables::{RouterKey, RouterTable, TABLES, Table, counters, meters};
+use dmux_wire::{DropReason, PuntReason};
+
+use crate::api::v1::{DropCount, TableUse};
+use crate::plan::{Entry, Foreign, PuntRate, ReadBack, Update, UpdateError};
+
+/// Packets and bytes that an entry or a cell has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+impl From<&CounterData> for Counted {
+    fn from(data: &CounterData) -> Self {
+        let positive = |n: i64| u64::try_from(n).unwrap_or(0);
+        Self { packets: positive(data.packet_count), bytes: positive(data.byte_count) }
+    }
+}
+
+/// Everything that the plan has an opinion on: all tables and the punt meters.
+pub(super) async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
+    let mut read = ReadBack::default();
+    for entry in session.read_table(0).await? {
+        // Entries that the program itself has are nobody's to delete.
+        if entry.is_const {
+            continue;
+        }
+        match Entry::decode(&entry) {
+            Ok(ours) => read.entries.push(ours),
+            Err(why) => read.foreign.push(Foreign { entry, why: why.to_string() }),
+        }
+    }
+    for cell in session.read_meter(meters::PUNT_METER.id, None).await? {
+        let reason = cell.index.and_then(|i| u8::try_from(i.index).ok()).and_then(PuntReason::from_code);
+        if let (Some(reason), Some(rate)) = (reason, cell.config.as_ref().and_then(punt_rate)) {
+            read.punt_rates.insert(reason, rate);
+        }
+    }
+    Ok(read)
+}
+
+/// Writes updates of one phase, and reports each.
+pub(super) async fn write(session: &Session, updates: Vec<Update>) -> Result<Vec<Result<(), UpdateError>>, String> {
+    let results = session.write(updates.into_iter().map(encode).collect()).await.map_err(|e| e.to_string())?;
+    let refused = |e: dmux_p4rt::status::UpdateError| UpdateError { code: e.code as i32, message: e.message };
+    Ok(results.into_iter().map(|r| r.map_err(refused)).collect())
+}
+
+fn encode(update: Update) -> v1::Update {
+    match update {
+        Update::Insert(entry) => insert(entry.encode()),
+        Update::Modify(entry) => modify(entry.encode()),
+        Update::Delete(entry) => delete(entry.key().encode()),
+        Update::DeleteForeign(foreign) => delete(without_action(foreign.entry)),
+        Update::SetPuntRate(reason, rate) => modify(MeterEntry {
+            meter_id: meters::PUNT_METER.id,
+            index: Some(Index { index: reason.code().into() }),
+            config: Some(meter_config(rate)),
+            ..Default::default()
+        }),
+    }
+}
+
+/// A deletion names the key only.
+fn without_action(entry: TableEntry) -> TableEntry {
+    TableEntry { table_id: entry.table_id, r#match: entry.r#match, priority: entry.priority, ..Default::default() }
+}
+
+fn meter_config(rate: PuntRate) -> MeterConfig {
+    let (rate, burst) = (rate.per_second.into(), rate.burst.into());
+    MeterConfig { cir: rate, cburst: burst, pir: rate, pburst: burst, ..Default::default() }
+}
+
+/// `None` for a configuration that is not one of ours, so that it differs from every plan.
+fn punt_rate(config: &MeterConfig) -> Option<PuntRate> {
+    let ours = config.cir == config.pir && config.cburst == config.pburst;
+    let rate = PuntRate { per_second: u32::try_from(config.cir).ok()?, burst: u32::try_from(config.cburst).ok()? };
+    ours.then_some(rate)
+}
+
+/// What each router was sent, by its index.
+pub(super) async fn router_counters(session: &Session) -> Result<BTreeMap<u32, Counted>, SessionError> {
+    let table_entry = TableEntry { table_id: RouterTable::TABLE_ID, ..Default::default() };
+    let all = Kind::DirectCounterEntry(DirectCounterEntry { table_entry: Some(table_entry), data: None });
+    let entities = session.read(vec![all.into()]).await?;
+    Ok(entities
+        .into_iter()
+        .filter_map(|entity| {
+            let Some(Kind::DirectCounterEntry(entry)) = entity.entity else { return None };
+            let RouterKey { router } = decode_router_key(entry.table_entry.as_ref()?)?;
+            Some((router.0, Counted::from(entry.data.as_ref()?)))
+        })
+        .collect())
+}
+
+fn decode_router_key(entry: &TableEntry) -> Option<RouterKey> {
+    let read = dmux_tables::codec::KeyReader::new(RouterTable::NAME, entry, RouterTable::FIELDS).ok()?;
+    RouterTable::decode_key(&read).ok()
+}
+
+/// Drops by reason; those that never happened are left out.
+pub(super) async fn drops(session: &Session) -> Result<Vec<DropCount>, SessionError> {
+    let cells = session.read_counter(counters::DROPS.id, None).await?;
+    Ok(cells
+        .into_iter()
+        .filter_map(|cell| {
+            let counted = Counted::from(cell.data.as_ref()?);
+            let code = u8::try_from(cell.index?.index).ok()?;
+            let reason = DropReason::from_code(code).map_or_else(|| format!("reason {code}"), |r| r.to_string());
+            (counted.packets > 0).then_some(DropCount { reason, packets: counted.packets, bytes: counted.bytes })
+        })
+        .collect())
+}
+
+/// How full the tables are, of the entries that the switch is known to hold.
+pub(super) fn table_use<'a>(held: impl Iterator<Item = &'a Entry>) -> Vec<TableUse> {
+    let mut entries: BTreeMap<u32, u64> = BTreeMap::new();
+    for entry in held {
+        *entries.entry(entry.table_id()).or_default() += 1;
+    }
+    TABLES
+        .iter()
+        .map(|table| TableUse {
+            table: table.name.to_owned(),
+            entries: entries.get(&table.id).copied().unwrap_or(0),
+            size: table.size,
+        })
+        .collect()
+}

@@ -1,0 +1,242 @@
+//! The running controller: every input becomes an [`Input`], one task handles one at a time, and everything slow is done
+//! elsewhere and comes back as an input.
+//!
+//! ```text
+//!   announce ──epoch──▶ switch task ◀──actions── actor ──proposals──▶ Raft (spawned, each with a deadline)
+//!                          │  ▲                    ▲ │                        │
+//!                          └──┼─── events ─────────┘ └── snapshot (watch) ─▶ operator API
+//!                             └─ packet-outs         ◀── outcomes ────────────┘
+//! ```
+
+mod actor;
+mod announce;
+mod api;
+mod io;
+mod packets;
+mod pipeline;
+mod replicated;
+mod switch;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dmux_p4rt::client::{Session, Target};
+use dmux_raft_store::{Listen, Start, Store, StoreConfig, StoreError, Timing, TlsConfig};
+use dmux_wire::GatewayId;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::ControllerConfig;
+use crate::model::Reply;
+use crate::plan;
+use crate::probing::PeerView;
+use crate::registration::{Authorities, AuthorityError, Token, Unavailable};
+
+pub use pipeline::{Pipeline, PipelineError};
+pub use replicated::Replicated;
+
+/// Inputs that may wait for the actor.
+const INPUT_QUEUE: usize = 4096;
+/// Actions that may wait for the switch task; the reconciler has one under way at a time.
+const ACTION_QUEUE: usize = 4;
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The switch did something.
+    Switch(switch::SwitchInput),
+    /// A registration's proposal has an outcome.
+    Proposed(Token, Result<Reply, Unavailable>),
+    /// A latency report has an outcome: the peers in it, and whether it was taken.
+    Reported(Vec<GatewayId>, bool),
+}
+
+/// What the operator API shows of the actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub switch: plan::Status,
+    pub planned: usize,
+    pub applied: u64,
+    pub peers: BTreeMap<GatewayId, PeerView>,
+    pub tables: Vec<crate::api::v1::TableUse>,
+    pub packet_ins: u64,
+    pub packet_outs: u64,
+}
+
+/// Why a controller cannot start, or had to stop.
+#[derive(Debug, Error)]
+pub enum ControllerError {
+    /// The program files.
+    #[error("switch.pipeline: {0}")]
+    Pipeline(#[from] PipelineError),
+    /// A file that the configuration names.
+    #[error("{key}: {path}: {source}")]
+    File {
+        /// Which key of the configuration.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The authority's certificates.
+    #[error("authority: {0}")]
+    Authority(#[from] AuthorityError),
+    /// The replicated state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operator API cannot listen.
+    #[error("api.listen: {address}: {source}")]
+    Api {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no random numbers, and cookies would be guessable without")]
+    Random,
+    /// A task ended that must not.
+    #[error("the controller's {0} ended unexpectedly; this is a bug in dmux")]
+    Ended(&'static str),
+}
+
+/// A controller that is being started.
+pub struct Controller {
+    config: Arc<ControllerConfig>,
+    store: Store<Replicated>,
+    tasks: JoinSet<&'static str>,
+    api: SocketAddr,
+}
+
+impl Controller {
+    /// Opens the store, listens, and starts all tasks. Returns once everything listens; whether the cluster and the
+    /// switch are there is then a matter of time.
+    pub async fn start(config: ControllerConfig, start: Start) -> Result<Self, ControllerError> {
+        let config = Arc::new(config);
+        let pipeline = Arc::new(Pipeline::read(&config.switch.pipeline)?);
+        let authorities = Authorities::from_pem(&String::from_utf8_lossy(&read_file("authority", &config.authority)?))?;
+        let secret = random_bytes().ok_or(ControllerError::Random)?;
+        let api_error = |source| ControllerError::Api { address: config.api.listen, source };
+        let listener = TcpListener::bind(config.api.listen).await.map_err(api_error)?;
+        let api = listener.local_addr().map_err(api_error)?;
+        let store = Store::open(store_config(&config, start)?, Replicated::default()).await?;
+
+        let (epoch_tx, epoch) = watch::channel(None);
+        let (session_tx, session) = watch::channel::<Option<Session>>(None);
+        let (inputs, input_rx) = mpsc::channel(INPUT_QUEUE);
+        let (actions, action_rx) = mpsc::channel(ACTION_QUEUE);
+        let target = Target::new(format!("http://{}", config.switch.p4runtime), config.switch.device_id);
+        let switch = switch::SwitchTask {
+            target,
+            node: config.node,
+            pipeline,
+            epoch: epoch.clone(),
+            actions: action_rx,
+            inputs: inputs.clone(),
+            session: session_tx,
+        };
+        let actor = actor::Actor::new(config.clone(), store.clone(), authorities, secret, actions, inputs, session.clone());
+        let service = api::Api::new(config.clone(), store.clone(), session, epoch, actor.snapshot());
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(named("switch session", switch.run()));
+        tasks.spawn(named("actor", actor.run(input_rx)));
+        tasks.spawn(named("operator API", service.serve(listener)));
+        let announced = announce::announce(config.clone(), store.clone(), epoch_tx);
+        // It ends when the cluster has taken note, which is no reason to stop.
+        tokio::spawn(announced);
+        Ok(Self { config, store, tasks, api })
+    }
+
+    /// Where the operator API listens.
+    pub fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// The gateway's name, for messages.
+    pub fn name(&self) -> &str {
+        &self.config.gateway.name
+    }
+
+    /// Runs until `shutdown` is ready or something that must not end has ended.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), ControllerError> {
+        let mut watchdog = tokio::time::interval(Duration::from_millis(250));
+        tokio::pin!(shutdown);
+        let outcome = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                ended = self.tasks.join_next() => {
+                    let name = ended.and_then(Result::ok).unwrap_or("task");
+                    break Err(ControllerError::Ended(name));
+                }
+                _ = watchdog.tick() => if let Some(error) = self.store.failure() {
+                    break Err(error.into());
+                }
+            }
+        };
+        self.tasks.shutdown().await;
+        self.store.shutdown().await;
+        outcome
+    }
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+fn store_config(config: &ControllerConfig, start: Start) -> Result<StoreConfig, ControllerError> {
+    let mut store = StoreConfig::new(config.node, &config.data, Listen::Addr(config.cluster.listen), start);
+    store.timing = Timing { heartbeat: Duration::from_millis(config.cluster.heartbeat_ms), ..Timing::default() };
+    store.advertise = config.cluster.members.get(&config.node.to_string()).cloned();
+    if let Some(tls) = &config.cluster.tls {
+        store.tls = Some(TlsConfig {
+            cert_pem: read_file("cluster.tls.cert", &tls.cert)?,
+            key_pem: read_file("cluster.tls.key", &tls.key)?,
+            ca_pem: read_file("cluster.tls.ca", &tls.ca)?,
+            server_name: tls.name.clone(),
+        });
+    }
+    Ok(store)
+}
+
+fn read_file(key: &'static str, path: &std::path::Path) -> Result<Vec<u8>, ControllerError> {
+    std::fs::read(path).map_err(|source| ControllerError::File { key, path: path.to_owned(), source })
+}
+
+fn random_bytes() -> Option<[u8; 32]> {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 32];
+    ring::rand::SystemRandom::new().fill(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// For numbers whose only job is to differ between processes.
+fn random_u64() -> u64 {
+    let bytes = random_bytes().unwrap_or_default();
+    u64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
+}
+
+/// The clock of the actor's state machines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn at(&self, moment: Duration) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.0 + moment)
+    }
+}

@@ -1,0 +1,84 @@
+//! Selection (DESIGN §5.4): which gateway's routers a destination's packets go to, and which of them each client gets.
+//!
+//! Pure: what was chosen before goes in ([`Selection`]), what is chosen now comes out. Choosing again from the same
+//! inputs and one's own outcome changes nothing, so a destination that no input touched need not be looked at.
+
+mod buckets;
+mod choose;
+mod hash;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dmux_wire::GatewayId;
+
+pub use buckets::{BUCKETS_PER_SET, BucketSet, Member};
+pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, select};
+
+use crate::model::{Destination, Registered, Registration, RegistrationKey};
+
+/// What this controller has seen itself, and nobody else need know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Local {
+    /// The gateway it runs.
+    pub gateway: GatewayId,
+    /// Smoothed round trips from its switch to the others'; those missing are taken from the replicated state.
+    pub rtts: BTreeMap<GatewayId, Duration>,
+    /// Gateways that do not answer probes: their routers are suspect.
+    pub unreachable: BTreeSet<GatewayId>,
+    /// Routers that it knows to be dead, each with the sequence of the registration that died: a registration with a
+    /// higher one is alive again, even before this map is told.
+    pub dead: BTreeMap<RegistrationKey, u64>,
+}
+
+impl Local {
+    /// A controller that has seen nothing yet.
+    pub fn new(gateway: GatewayId) -> Self {
+        Self { gateway, rtts: BTreeMap::new(), unreachable: BTreeSet::new(), dead: BTreeMap::new() }
+    }
+
+    /// Whether packets may be sent to the router.
+    pub fn is_live(&self, registration: &Registration) -> bool {
+        self.dead.get(&registration.key).is_none_or(|&died_at| registration.sequence > died_at)
+    }
+
+    /// Whether the router is registered at a gateway that does not answer (DESIGN §5.4: *suspect*, not dead).
+    pub fn is_suspect(&self, registered: &Registered) -> bool {
+        self.unreachable.contains(&registered.registration.gateway)
+    }
+}
+
+/// The choice of each destination that has live routers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    choices: BTreeMap<Destination, Choice>,
+}
+
+impl Selection {
+    /// What is chosen for a destination.
+    pub fn get(&self, destination: Destination) -> Option<Choice> {
+        self.choices.get(&destination).copied()
+    }
+
+    /// All choices.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Destination, Choice)> {
+        self.choices.iter().map(|(&destination, &choice)| (destination, choice))
+    }
+
+    /// Records a choice; `None` forgets the destination.
+    pub fn set(&mut self, destination: Destination, choice: Option<Choice>) {
+        match choice {
+            Some(choice) => self.choices.insert(destination, choice),
+            None => self.choices.remove(&destination),
+        };
+    }
+}
+
+impl FromIterator<(Destination, Choice)> for Selection {
+    fn from_iter<T: IntoIterator<Item = (Destination, Choice)>>(choices: T) -> Self {
+        Self { choices: choices.into_iter().collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
