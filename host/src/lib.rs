@@ -1,0 +1,15 @@
+//! End-host and IPvN router daemons.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`router`] | the IPvN router adaptor: registers, keeps alive, de-tunnels, sends returns |
+//! | [`client`] | a client on a frame link: tunnels packets to the service address |
+//! | [`station`] | a host's half of Ethernet and IPv4 (pure), for hosts without a kernel interface |
+//! | [`link`] | frames in UDP datagrams |
+//! | [`credentials`] | a router's certificate chain and key |
+
+pub mod client;
+pub mod credentials;
+pub mod link;
+pub mod router;
+pub mod station;
