@@ -1,0 +1,25 @@
+# What a person types. `make lab` and `make test` need only Rust, make and Python 3.
+
+.PHONY: help lab test bench p4 clean
+
+help:
+	@echo 'make lab    three gateways, three routers and two clients on this machine, in one go'
+	@echo 'make test   everything a plain machine can check: format, lints, unit, property, PTF, whole system'
+	@echo 'make bench  speed, beside BMv2 and etcd where they are on PATH; rewrites docs/benchmarks.md'
+	@echo 'make p4     recompile p4src/ into bmv2-configs/ (needs p4c on PATH)'
+
+lab:
+	cargo run --quiet --release --bin dmux -- lab $(ARGS)
+
+test:
+	python3 tools/test.py $(ARGS)
+
+bench:
+	cargo run --quiet --release --bin dmux-bench -- $(ARGS)
+
+p4:
+	p4src/compile.sh
+
+clean:
+	cargo clean
+	rm -rf .venv

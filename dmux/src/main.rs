@@ -1,0 +1,81 @@
+//! The one binary of dmux.
+
+mod ca_cmd;
+mod controller_cmd;
+mod get_cmd;
+mod lab;
+mod router_cmd;
+mod signals;
+mod switch_cmd;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Brings a new network protocol to hosts whose networks do not support it.
+///
+/// Clients tunnel packets of a new protocol to an anycast address; the nearest gateway's P4 switch passes them on to
+/// the closest registered router of that protocol.
+#[derive(Debug, Parser)]
+#[command(name = "dmux", version, about, long_about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an authority, and issue certificates to providers and their routers.
+    Ca(ca_cmd::CaArgs),
+    /// Run a gateway's controller, beside its switch.
+    Controller(controller_cmd::ControllerArgs),
+    /// Run the embedded switch: BMv2 JSON, P4Runtime.
+    Switch(switch_cmd::SwitchArgs),
+    /// Run an IPvN router: register, keep alive, de-tunnel.
+    Router(router_cmd::RouterArgs),
+    /// Show what a controller knows.
+    Get(get_cmd::GetArgs),
+    /// Three gateways, three routers and two clients on this machine: see it work, without root or configuration.
+    Lab(lab::LabArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The lab's own lines are for people; only what goes wrong belongs beside them.
+    // openraft tells every vote at "info"; the store says what an operator has to know.
+    let quiet = matches!(cli.command, Command::Lab(_) | Command::Get(_) | Command::Ca(_));
+    let default_level = if quiet { "warn" } else { "info,openraft=warn" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("dmux: the system refuses the threads that are needed: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Ca(args) => ca_cmd::run(args).await,
+            Command::Controller(args) => controller_cmd::run(args).await,
+            Command::Switch(args) => switch_cmd::run(args).await,
+            Command::Router(args) => router_cmd::run(args).await,
+            Command::Get(args) => get_cmd::run(args).await,
+            Command::Lab(args) => lab::run(args).await,
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dmux: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
