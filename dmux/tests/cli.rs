@@ -90,7 +90,8 @@ fn a_controller_does_not_start_in_an_empty_directory_by_accident() {
 #[test]
 fn wrong_flags_are_refused_with_what_is_right() {
     refused(&["get", "gateways", "--api", "127.0.0.1:1"], &["no controller answers", "--api"]);
-    refused(&["switch"], &["--p4runtime"]);
+    refused(&["switch", "--p4runtime", "here"], &["--p4runtime"]);
+    refused(&["switch", "--p4runtime", "127.0.0.1:0", "--pipeline", "/nonexistent/p"], &["/nonexistent/p"]);
     let switch = ["switch", "--p4runtime", "127.0.0.1:0", "--device-id", "1", "--cpu-port", "510", "--port"];
     for (port, word) in [("x@lo", "x"), ("1@no-such-interface", "no-such-interface"), ("1@udp:nowhere", "udp:"), ("1", "@")] {
         refused(&[&switch[..], &[port]].concat(), &[word]);

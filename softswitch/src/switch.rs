@@ -15,6 +15,7 @@ use dmux_p4rt::p4::config::v1::P4Info;
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::stream_message_response::Update;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::Code;
 
 use crate::pipeline::Clock;
@@ -77,9 +78,26 @@ pub(crate) struct Shared {
     pub(crate) counters: SwitchCounters,
     pub(crate) stopping: AtomicBool,
     injected: SyncSender<Vec<u8>>,
+    /// Turns true when the worker has ended, however it did.
+    worker_ended: watch::Sender<bool>,
+}
+
+/// Says that the worker has ended when it is dropped: in order, or by a panic that unwinds its thread.
+struct EndOfWorker(Arc<Shared>);
+
+impl Drop for EndOfWorker {
+    fn drop(&mut self) {
+        self.0.worker_ended.send_replace(true);
+    }
 }
 
 impl Shared {
+    /// Completes when the worker has ended.
+    pub(crate) async fn packet_thread_ended(&self) {
+        // The sender is in `self`, so it cannot be gone.
+        let _ = self.worker_ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
     /// Nanoseconds since the switch started: the clock of everything in it.
     pub(crate) fn nanoseconds(&self) -> u64 {
         // Wraps after 584 years.
@@ -194,9 +212,14 @@ impl SwitchBuilder {
             counters: SwitchCounters::default(),
             stopping: AtomicBool::new(false),
             injected,
+            worker_ended: watch::channel(false).0,
         });
+        let end = EndOfWorker(Arc::clone(&shared));
         let worker = PacketWorker::new(Arc::clone(&shared), new_ports_out, injected_out);
-        let thread = std::thread::Builder::new().name("dmux-packets".to_owned()).spawn(move || worker.run())?;
+        let thread = std::thread::Builder::new().name("dmux-packets".to_owned()).spawn(move || {
+            let _end = end;
+            worker.run();
+        })?;
         let switch = Switch {
             control: Arc::new(Control::new(self.device_id, Arc::clone(&shared))),
             shared,

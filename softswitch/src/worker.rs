@@ -27,7 +27,7 @@ const INJECT_BUDGET: usize = 64;
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Rounds without a frame before the worker sleeps: waking costs more than a few looks at the rings.
-const IDLE_ROUNDS: u32 = 16;
+const IDLE_ROUNDS: u32 = 4;
 
 /// A port as it is given to the worker.
 pub(crate) struct NewPort {

@@ -1,4 +1,5 @@
 //! SetForwardingPipelineConfig, GetForwardingPipelineConfig and Capabilities.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 mod p4runtime_support;
 

@@ -1,4 +1,5 @@
 //! StreamChannel: arbitration over the wire, packet-in, packet-out, stream errors, shutdown.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 mod p4runtime_support;
 

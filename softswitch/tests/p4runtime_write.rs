@@ -1,4 +1,5 @@
 //! Write: table entries of every match kind, what is refused and with which code, direct and indirect resources.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 mod p4runtime_support;
 

@@ -3,6 +3,7 @@
 //! The outer test starts this binary again inside `unshare` and runs the inner, ignored tests there: a namespace of
 //! users needs a process of its own, and nothing of the machine is touched. Where neither root nor unprivileged user
 //! namespaces are available the test fails and says so, rather than pass without having looked.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 mod p4runtime_support;
 

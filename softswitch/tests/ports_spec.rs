@@ -1,4 +1,5 @@
 //! Port descriptions: what is understood, what is refused and how, and that the text form survives.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! UDP ports between a switch and plain sockets: every length, captures, delay, loss, rate, strangers.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 mod p4runtime_support;
 

@@ -49,6 +49,8 @@ pub(super) struct Actor {
     packet_outs: u64,
     next_no_route_log: Duration,
     tables: Vec<TableUse>,
+    /// The switch was written or read since `tables` was counted.
+    recount: bool,
     next_count: Duration,
 }
 
@@ -100,6 +102,7 @@ impl Actor {
             packet_outs: 0,
             next_no_route_log: Duration::ZERO,
             tables: Vec::new(),
+            recount: true,
             next_count: Duration::ZERO,
         }
     }
@@ -168,7 +171,7 @@ impl Actor {
             wake = until.map_or(wake, |until| wake.min(until));
         }
         self.publish(now.mono);
-        wake
+        if self.recount { wake.min(self.next_count) } else { wake }
     }
 
     /// Gives the switch task the reconciler's next action, if there is one.
@@ -218,6 +221,7 @@ impl Actor {
                     _ if generation != self.generation => return,
                     _ => {}
                 }
+                self.recount = true;
                 self.reconciler.on(now.mono, self.planner.plan(), event);
             }
             SwitchEvent::PacketIn(packet) => {
@@ -349,7 +353,8 @@ impl Actor {
     }
 
     fn publish(&mut self, now: Duration) {
-        if now >= self.next_count {
+        if self.recount && now >= self.next_count {
+            self.recount = false;
             self.next_count = now + TABLE_USE_EVERY;
             self.tables = io::table_use(self.reconciler.held().values());
         }

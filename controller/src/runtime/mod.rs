@@ -47,7 +47,7 @@ const ACTION_QUEUE: usize = 4;
 
 /// Something that happened.
 #[derive(Debug)]
-pub(crate) enum Input {
+enum Input {
     /// The switch did something.
     Switch(switch::SwitchInput),
     /// A registration's proposal has an outcome.
@@ -58,7 +58,7 @@ pub(crate) enum Input {
 
 /// What the operator API shows of the actor.
 #[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
+struct Snapshot {
     pub switch: plan::Status,
     pub planned: usize,
     pub applied: u64,
@@ -225,7 +225,7 @@ fn random_u64() -> u64 {
 
 /// The clock of the actor's state machines.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock(Instant);
+struct Clock(Instant);
 
 impl Clock {
     fn start() -> Self {

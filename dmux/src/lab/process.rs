@@ -24,11 +24,6 @@ impl Process {
         Ok(Self { name: name.to_owned(), arguments, log, child })
     }
 
-    /// Its name in the lab.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

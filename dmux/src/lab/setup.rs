@@ -102,11 +102,6 @@ impl Lab {
         self.processes.values().flat_map(|p| p.tail(lines)).collect()
     }
 
-    /// Processes that ended although nobody killed them.
-    pub fn fallen(&mut self) -> Vec<String> {
-        self.processes.values_mut().filter_map(|p| (!p.is_running()).then(|| p.name().to_owned())).collect()
-    }
-
     fn start(&mut self, name: String, arguments: Vec<String>) -> anyhow::Result<()> {
         let process = Process::start(&name, arguments, &self.dir.join("log"))?;
         self.processes.insert(name, process);

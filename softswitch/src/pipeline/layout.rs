@@ -131,7 +131,7 @@ impl Layout {
             fields.push(field);
             self.fields.insert((name.to_owned(), fname.to_owned()), field);
         }
-        if !metadata && bits % 8 != 0 {
+        if !metadata && !bits.is_multiple_of(8) {
             return Err(LoadError::invalid(format!("its {bits} bits are no whole number of bytes"), ctx));
         }
         let validity = Field { slot: valid, width: 1, signed: false, valid: None, bit_offset: 0 };

@@ -183,12 +183,19 @@ impl PacketReceive {
     /// Takes a frame that did not fit its slot from the socket's queue.
     fn receive_long(&mut self, tag: Option<[u8; VLAN_TAG]>, deliver: &mut dyn FnMut(&[u8])) {
         self.long.resize(VNET_BYTES + MAX_FRAME, 0);
+        // With MSG_TRUNC the result is the frame's own length: one that is longer than any port carries is dropped.
         // SAFETY: at most the buffer's length is written to it.
         let got = unsafe {
-            libc::recv(self.socket.as_raw_fd(), self.long.as_mut_ptr().cast(), self.long.len(), libc::MSG_DONTWAIT)
+            libc::recv(
+                self.socket.as_raw_fd(),
+                self.long.as_mut_ptr().cast(),
+                self.long.len(),
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+            )
         };
         if let Ok(got) = usize::try_from(got)
-            && let Some(frame) = restore(&mut self.long[..got], tag)
+            && let Some(bytes) = self.long.get_mut(..got)
+            && let Some(frame) = restore(bytes, tag)
         {
             deliver(frame);
         }

@@ -45,13 +45,13 @@ impl Waker {
         std::sync::atomic::fence(Ordering::SeqCst);
     }
 
-    /// Ends the wait and takes the event.
+    /// Ends the wait and takes the event. Always looks for one: a waker that saw us asleep may write only now, and
+    /// an event that nobody takes would end every later wait at once.
     pub fn woke_up(&self) {
-        if !self.asleep.swap(false, Ordering::SeqCst) {
-            let mut counter = [0u8; 8];
-            // SAFETY: reads at most 8 bytes into a live array; the descriptor does not block.
-            unsafe { libc::read(self.event.as_raw_fd(), counter.as_mut_ptr().cast(), counter.len()) };
-        }
+        self.asleep.store(false, Ordering::SeqCst);
+        let mut counter = [0u8; 8];
+        // SAFETY: reads at most 8 bytes into a live array; the descriptor does not block.
+        unsafe { libc::read(self.event.as_raw_fd(), counter.as_mut_ptr().cast(), counter.len()) };
     }
 
     /// What becomes readable on a wake.

@@ -39,10 +39,19 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long RPCs under way may take after the order to shut down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
+/// RPCs that one connection may have under way; further ones wait in the client.
+const MAX_RPCS_PER_CONNECTION: u32 = 256;
+
 /// Why the server ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
-#[error("the P4Runtime server failed: {0}")]
-pub struct ServeError(#[from] tonic::transport::Error);
+pub enum ServeError {
+    /// gRPC.
+    #[error("the P4Runtime server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// Without the packet thread the switch would take writes and forward nothing.
+    #[error("the thread that moves packets has ended: restart the switch (its last words are in the log)")]
+    PacketThread,
+}
 
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -68,6 +77,7 @@ pub(crate) async fn serve(
     let server = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(MAX_RPCS_PER_CONNECTION)
         .add_service(service)
         .serve_with_incoming_shutdown(incoming, async {
             // A dropped sender means the same.
@@ -76,6 +86,7 @@ pub(crate) async fn serve(
     tokio::pin!(server);
     tokio::select! {
         result = &mut server => return Ok(result?),
+        () = control.shared.packet_thread_ended() => return Err(ServeError::PacketThread),
         () = shutdown => {}
     }
     control.close_all();

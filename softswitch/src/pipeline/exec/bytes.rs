@@ -134,7 +134,7 @@ mod tests {
         #[test]
         fn what_is_extracted_is_emitted_again(mut widths in proptest::collection::vec(1u32..=128, 1..12), bytes in proptest::collection::vec(any::<u8>(), 208)) {
             let sum: u32 = widths.iter().sum();
-            if sum % 8 != 0 {
+            if !sum.is_multiple_of(8) {
                 widths.push(8 - sum % 8);
             }
             let (h, slots) = header(&widths);

@@ -200,7 +200,7 @@ impl Machine<'_, '_> {
 
     fn advance(&mut self, bits: u64) -> bool {
         let rest = (self.pkt.frame.len() - self.pkt.parsed) as u64;
-        if bits % 8 != 0 {
+        if !bits.is_multiple_of(8) {
             self.pkt.parser_error = PARSER_INVALID_ARGUMENT;
         } else if bits / 8 > rest {
             self.pkt.parser_error = PACKET_TOO_SHORT;

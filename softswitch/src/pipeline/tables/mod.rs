@@ -20,9 +20,6 @@ mod state;
 mod tss;
 mod txn;
 
-#[cfg(test)]
-mod tests;
-
 use super::entry::ActionCall;
 use super::info::{MatchKind, MeterUnit};
 use super::ops::KeyPart;

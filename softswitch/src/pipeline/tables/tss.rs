@@ -6,12 +6,15 @@ use super::index::FullKey;
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap};
 
+/// Lower and upper bound of a range field, both included.
+type Bounds = (u128, u128);
+
 /// An entry under one masked value.
 #[derive(Debug, Clone)]
 struct Rule {
     priority: i32,
     entry: u32,
-    ranges: Box<[(u128, u128)]>,
+    ranges: Box<[Bounds]>,
 }
 
 /// Entries that share a mask.
@@ -39,7 +42,7 @@ impl<K> Default for Tss<K> {
 impl<K: Key> Tss<K> {
     /// The entry with the highest priority that matches; `in_range` decides on its ranges.
     #[inline]
-    pub(crate) fn lookup(&self, k: &K, in_range: &dyn Fn(&[(u128, u128)]) -> bool) -> Option<u32> {
+    pub(crate) fn lookup(&self, k: &K, in_range: &impl Fn(&[Bounds]) -> bool) -> Option<u32> {
         let mut best: Option<(i32, u32)> = None;
         for g in &self.groups {
             if best.is_some_and(|(p, _)| p >= g.highest) {

@@ -1,0 +1,268 @@
+//! A gateway as processes: one embedded switch, one controller, UDP links to hosts that a test plays itself.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use dmux_controller::api::v1::dmux_client::DmuxClient;
+use dmux_controller::api::v1::{GetRequest, Router, Switch};
+use dmux_wire::MacAddr;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+/// How long anything may take that should happen by itself: far more than it takes, so that a busy machine passes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// The gateway's own addresses.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// MAC address of all its ports.
+pub const GATEWAY_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+/// Hosts hang on ports 1, 2, … with these addresses.
+pub fn host_address(port: u16) -> Ipv4Addr {
+    Ipv4Addr::new(203, 0, 113, port as u8)
+}
+
+/// The MAC address of the host on a port.
+pub fn host_mac(port: u16) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 9, port as u8])
+}
+
+/// A child process that does not outlive its test; its output is in a file.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `dmux ARGUMENTS…`.
+    pub fn start(dir: &Path, name: &str, arguments: &[String]) -> Self {
+        let log = dir.join(format!("{name}.log"));
+        let out = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_dmux"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a second handle"))
+            .stderr(out)
+            .spawn()
+            .expect("dmux starts");
+        Self { child, log }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        // SAFETY: kill takes no pointers; the child has not been waited for, so the pid is still its own.
+        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
+        assert_eq!(sent, 0, "SIGTERM");
+    }
+
+    /// SIGKILL, and waits.
+    pub fn kill(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("killed");
+    }
+
+    /// Waits until it has ended by itself. Returns whether it succeeded.
+    pub fn ended(&mut self) -> bool {
+        let log = self.log.clone();
+        let status = wait(&format!("{} ends", log.display()), || self.child.try_wait().expect("status"));
+        status.success()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+/// Waits for something to be there.
+pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Loopback addresses that were free a moment ago; all different.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let held: Vec<_> = (0..count)
+        .map(|_| {
+            // Free for UDP and TCP alike: a port may serve either.
+            wait("a free port", || {
+                let udp = UdpSocket::bind("127.0.0.1:0").ok()?;
+                let address = udp.local_addr().ok()?;
+                let tcp = std::net::TcpListener::bind(address).ok()?;
+                Some((udp, tcp, address))
+            })
+        })
+        .collect();
+    held.iter().map(|(_, _, address)| *address).collect()
+}
+
+/// A controller's API, without async.
+pub struct Api {
+    runtime: tokio::runtime::Runtime,
+    client: DmuxClient<Channel>,
+}
+
+impl Api {
+    pub fn new(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let channel = {
+            let _guard = runtime.enter();
+            endpoint.timeout(Duration::from_secs(5)).connect_lazy()
+        };
+        Self { runtime, client: DmuxClient::new(channel) }
+    }
+
+    pub fn switch(&self) -> Option<Switch> {
+        let mut client = self.client.clone();
+        let answer = self.runtime.block_on(client.get_switches(GetRequest { local: true })).ok()?;
+        answer.into_inner().switches.pop()
+    }
+
+    pub fn routers(&self) -> Option<Vec<Router>> {
+        let mut client = self.client.clone();
+        Some(self.runtime.block_on(client.get_routers(GetRequest { local: false })).ok()?.into_inner().routers)
+    }
+
+    /// Waits until the switch holds its plan.
+    pub fn synced(&self) -> Switch {
+        wait("the switch holds its plan", || self.switch().filter(|s| s.state == "synced"))
+    }
+}
+
+/// Runs dmux to its end, which must be a success.
+pub fn succeed(arguments: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dmux")).args(arguments).output().expect("dmux runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One gateway with hosts on its first ports.
+pub struct Gateway {
+    pub dir: TempDir,
+    _switch: Process,
+    pub controller: Process,
+    pub api: Api,
+    /// The test's end of each host's link, and the switch's.
+    links: Vec<(UdpSocket, SocketAddr)>,
+}
+
+impl Gateway {
+    /// Starts it and waits until its switch holds the plan.
+    pub fn start(hosts: u16) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        succeed(&["ca", "init", "--out", &path("authority")]);
+        let addresses = free_addresses(3 + usize::from(hosts));
+        let (p4runtime, raft, api) = (addresses[0], addresses[1], addresses[2]);
+        let mut links = Vec::new();
+        let mut switch =
+            vec!["switch".into(), "--p4runtime".into(), p4runtime.to_string(), "--device-id".into(), "1".into()];
+        let mut site = String::new();
+        for port in 1..=hosts {
+            let host = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            let remote = addresses[2 + usize::from(port)];
+            host.connect(remote).expect("connect");
+            host.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+            switch.extend(["--port".into(), format!("{port}@udp:{remote}>{}", host.local_addr().expect("address"))]);
+            links.push((host, remote));
+            site += &format!(
+                "[[site.ports]]\nnumber = {port}\nrole = \"wan\"\nmac = \"{GATEWAY_MAC}\"\n\
+                 [site.next_hops.h{port}]\nport = {port}\nmac = \"{}\"\nmtu = 1500\n\
+                 [[site.routes]]\nprefix = \"{}/32\"\nnext_hops = [\"h{port}\"]\n",
+                host_mac(port),
+                host_address(port)
+            );
+        }
+        let config = format!(
+            "node = 1\ndata = \"data\"\nauthority = \"authority/ca.crt\"\n\
+             [gateway]\nid = 1\nname = \"g\"\naddress = \"{GATEWAY}\"\n\
+             [switch]\np4runtime = \"{p4runtime}\"\npipeline = {:?}\n\
+             [cluster]\nlisten = \"{raft}\"\nheartbeat_ms = 50\nmembers = {{ 1 = \"{raft}\" }}\n\
+             [api]\nlisten = \"{api}\"\n\
+             [dmux]\nprefix = \"198.51.100.0/24\"\nregistration = \"198.51.100.2\"\n\
+             services = {{ 1 = \"198.51.100.1\" }}\nkeepalive_ms = 200\nexpire_after_ms = 1000\n{site}",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../bmv2-configs/gateway"),
+        );
+        std::fs::write(dir.path().join("controller.toml"), config).expect("written");
+        let switch = Process::start(dir.path(), "switch", &switch);
+        let controller = Self::controller(dir.path());
+        let api = Api::new(api);
+        api.synced();
+        Self { dir, _switch: switch, controller, api, links }
+    }
+
+    fn controller(dir: &Path) -> Process {
+        let config = dir.join("controller.toml").display().to_string();
+        Process::start(dir, "controller", &["controller".into(), "--bootstrap".into(), "--config".into(), config])
+    }
+
+    /// Starts the controller again, in the same directory.
+    pub fn restart_controller(&mut self) {
+        self.controller = Self::controller(self.dir.path());
+    }
+
+    /// Sends a frame from the host on a port.
+    pub fn send(&self, port: u16, frame: &[u8]) {
+        self.links[usize::from(port) - 1].0.send(frame).expect("sent");
+    }
+
+    /// The next frame to the host on a port that `take` makes something of; sends `frame` again now and then until it
+    /// comes, since the switch's meters and a busy machine may lose one.
+    pub fn ask<T>(&self, port: u16, frame: &[u8], what: &str, take: impl Fn(&[u8]) -> Option<T>) -> T {
+        let socket = &self.links[usize::from(port) - 1].0;
+        let mut buffer = [0; 2048];
+        wait(what, || {
+            self.send(port, frame);
+            while let Ok(length) = socket.recv(&mut buffer) {
+                if let Some(found) = take(&buffer[..length]) {
+                    return Some(found);
+                }
+            }
+            None
+        })
+    }
+
+    /// `--link`, `--mac` and `--gateway-mac` of a `dmux router` on a port. The test gives its end of the link up.
+    pub fn link_arguments(&mut self, port: u16) -> Vec<String> {
+        let (socket, remote) = &mut self.links[usize::from(port) - 1];
+        let local = socket.local_addr().expect("address");
+        // Replaced by one that nobody sends to, which frees the address.
+        *socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        vec![
+            "--link".into(),
+            format!("udp:{local}>{remote}"),
+            "--mac".into(),
+            host_mac(port).to_string(),
+            "--gateway-mac".into(),
+            GATEWAY_MAC.to_string(),
+        ]
+    }
+
+    /// Starts `dmux router` on a port with a certificate for `certified`.
+    pub fn router(&mut self, port: u16, certified: Ipv4Addr) -> Process {
+        let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let provider = ["ca", "provider", "--ca", &path("authority"), "--id", "7", "--protocol", "41", "--name", "p"];
+        succeed(&[&provider[..], &["--out", &path("p7")]].concat());
+        let address = certified.to_string();
+        succeed(&["ca", "router", "--issuer", &path("p7"), "--address", &address, "--name", "r", "--out", &path("r")]);
+        let mut arguments: Vec<String> = ["router", "--protocol", "41", "--provider", "7", "--port", "4000", "--echo"]
+            .map(String::from)
+            .to_vec();
+        arguments.extend(["--address".into(), host_address(port).to_string(), "--credentials".into(), path("r")]);
+        arguments.extend(self.link_arguments(port));
+        Process::start(self.dir.path(), "router", &arguments)
+    }
+}
