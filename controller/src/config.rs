@@ -173,8 +173,7 @@ impl DmuxConfig {
             services.insert(ServiceIndex(index), address);
         }
         let timers = Timers { keepalive_ms: self.keepalive_ms, expire_after_ms: self.expire_after_ms };
-        let config =
-            Config { version: 1, dmux_prefix: self.prefix, services, registration: self.registration, timers };
+        let config = Config { version: 1, dmux_prefix: self.prefix, services, registration: self.registration, timers };
         config.check().map_err(|why| format!("dmux: {why}"))?;
         Ok(config)
     }
@@ -233,8 +232,8 @@ impl ControllerConfig {
 
     /// Checks the text of a file; `path` is for messages and as the base of relative paths.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|e| ConfigError::Parse { path: path.to_owned(), source: Box::new(e) })?;
+        let mut config: Self =
+            toml::from_str(text).map_err(|e| ConfigError::Parse { path: path.to_owned(), source: Box::new(e) })?;
         let base = path.parent().unwrap_or(Path::new("."));
         for file in [&mut config.data, &mut config.authority, &mut config.switch.pipeline] {
             *file = base.join(&*file);

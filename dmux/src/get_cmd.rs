@@ -155,8 +155,18 @@ fn latencies(list: &[dmux_controller::api::v1::Latency]) -> String {
 }
 
 fn switches(list: &[Switch]) -> String {
-    let mut t =
-        table(&["GATEWAY", "SWITCH", "STATE", "EPOCH", "ENTRIES", "REFUSED", "RESYNCS", "LAST RESYNC", "FULLEST", "DROPS"]);
+    let mut t = table(&[
+        "GATEWAY",
+        "SWITCH",
+        "STATE",
+        "EPOCH",
+        "ENTRIES",
+        "REFUSED",
+        "RESYNCS",
+        "LAST RESYNC",
+        "FULLEST",
+        "DROPS",
+    ]);
     for s in list {
         let fullest = s
             .tables

@@ -93,11 +93,29 @@ fn wrong_flags_are_refused_with_what_is_right() {
     refused(&["switch", "--p4runtime", "here"], &["--p4runtime"]);
     refused(&["switch", "--p4runtime", "127.0.0.1:0", "--pipeline", "/nonexistent/p"], &["/nonexistent/p"]);
     let switch = ["switch", "--p4runtime", "127.0.0.1:0", "--device-id", "1", "--cpu-port", "510", "--port"];
-    for (port, word) in [("x@lo", "x"), ("1@no-such-interface", "no-such-interface"), ("1@udp:nowhere", "udp:"), ("1", "@")] {
+    for (port, word) in
+        [("x@lo", "x"), ("1@no-such-interface", "no-such-interface"), ("1@udp:nowhere", "udp:"), ("1", "@")]
+    {
         refused(&[&switch[..], &[port]].concat(), &[word]);
     }
     let full = tempfile::tempdir().unwrap();
     fs::write(full.path().join("something"), "x").unwrap();
     refused(&["lab", "--keep", full.path().to_str().unwrap()], &["not empty"]);
-    refused(&["ca", "provider", "--ca", "/nonexistent", "--id", "7", "--protocol", "41", "--name", "x", "--out", "/nonexistent/y"], &["/nonexistent"]);
+    refused(
+        &[
+            "ca",
+            "provider",
+            "--ca",
+            "/nonexistent",
+            "--id",
+            "7",
+            "--protocol",
+            "41",
+            "--name",
+            "x",
+            "--out",
+            "/nonexistent/y",
+        ],
+        &["/nonexistent"],
+    );
 }

@@ -26,7 +26,8 @@ fn data(port: u16, packet: &[u8]) -> Vec<u8> {
 /// The ICMP error in a frame, and the packet that it quotes.
 fn icmp_error(frame: &[u8]) -> Option<(Ipv4, Icmpv4Error, Vec<u8>)> {
     let (header, packet) = Ethernet::parse(frame).ok()?;
-    let packet = Ipv4::parse(packet).ok().filter(|p| header.ether_type == ethernet::IPV4 && p.header.protocol == ipv4::ICMP)?;
+    let packet =
+        Ipv4::parse(packet).ok().filter(|p| header.ether_type == ethernet::IPV4 && p.header.protocol == ipv4::ICMP)?;
     let message = Icmpv4Message::parse(packet.payload).ok()?;
     Some((packet.header, message.error, message.quoted.to_vec()))
 }
@@ -126,7 +127,8 @@ fn a_certificate_for_another_address_is_refused_with_the_reason_on_both_sides() 
         let log = router.log();
         (log.contains("refused") && log.contains("203.0.113.1")).then_some(())
     });
-    let log = wait("the operator is told why", || Some(gateway.controller.log()).filter(|l| l.contains("203.0.113.1:4000")));
+    let log =
+        wait("the operator is told why", || Some(gateway.controller.log()).filter(|l| l.contains("203.0.113.1:4000")));
     assert!(log.contains("WARN"), "{log}");
     assert_eq!(gateway.api.routers().map(|r| r.len()), Some(0));
 }

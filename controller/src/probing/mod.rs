@@ -77,7 +77,9 @@ impl Stamps {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProbeError {
     /// No such request is outstanding: late, replayed or forged.
-    #[error("probe reply from {from} with sequence {sequence:#x} answers no outstanding probe (late, replayed or forged)")]
+    #[error(
+        "probe reply from {from} with sequence {sequence:#x} answers no outstanding probe (late, replayed or forged)"
+    )]
     Unexpected {
         /// Source address of the reply.
         from: Ipv4Addr,
@@ -201,10 +203,7 @@ impl Prober {
     /// What is known of every peer.
     pub fn view(&self) -> BTreeMap<GatewayId, PeerView> {
         let misses = self.timers.misses;
-        self.peers
-            .iter()
-            .map(|(&id, p)| (id, PeerView { rtt: p.rtt(), reachable: p.missed < misses }))
-            .collect()
+        self.peers.iter().map(|(&id, p)| (id, PeerView { rtt: p.rtt(), reachable: p.missed < misses })).collect()
     }
 
     /// The latencies that the cluster should record now: those that changed by more than a tenth or half a

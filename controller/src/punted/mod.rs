@@ -51,12 +51,20 @@ pub enum Unanswered {
 }
 
 /// Answers an ARP request that came in at `port`, whose address is `mac`, for an address that `ours` knows.
-pub fn answer_arp(frame: &[u8], port: PortId, mac: MacAddr, ours: impl Fn(Ipv4Addr) -> bool) -> Result<Outgoing, Unanswered> {
+pub fn answer_arp(
+    frame: &[u8],
+    port: PortId,
+    mac: MacAddr,
+    ours: impl Fn(Ipv4Addr) -> bool,
+) -> Result<Outgoing, Unanswered> {
     let (ethernet, packet) = Ethernet::parse(frame)?;
     let request = Arp::parse(packet)?;
     // A sender that claims our own address, or several stations', must not be answered into being believed.
     let honest = request.sender_mac == ethernet.src && !ethernet.src.is_multicast() && !ours(request.sender);
-    if ethernet.ether_type != ethernet::ARP || request.operation != ArpOperation::Request || !ours(request.target) || !honest
+    if ethernet.ether_type != ethernet::ARP
+        || request.operation != ArpOperation::Request
+        || !ours(request.target)
+        || !honest
     {
         return Err(Unanswered::NotOurs);
     }

@@ -74,7 +74,8 @@ impl Actor {
             audit_every: Duration::from_secs(config.timers.audit_s),
             ..ReconcilerOptions::default()
         };
-        let planner = store.read(|r| Planner::new(config.site.clone(), &r.0, Local::new(gateway), &Selection::default()));
+        let planner =
+            store.read(|r| Planner::new(config.site.clone(), &r.0, Local::new(gateway), &Selection::default()));
         let reconciler = Reconciler::new(options);
         let snapshot = Snapshot {
             switch: reconciler.status(),

@@ -16,7 +16,11 @@ const RETRY: Duration = Duration::from_millis(200);
 const PATIENCE: u32 = 10;
 
 /// Announces until the cluster has taken note, then publishes the epoch under which this controller owns its switch.
-pub(super) async fn announce(config: Arc<ControllerConfig>, store: Store<Replicated>, epoch: watch::Sender<Option<u64>>) {
+pub(super) async fn announce(
+    config: Arc<ControllerConfig>,
+    store: Store<Replicated>,
+    epoch: watch::Sender<Option<u64>>,
+) {
     let within = Duration::from_millis(config.timers.propose_ms);
     // One number for all attempts of this process, so that a retried claim is told the epoch that it already has.
     let claim = super::random_u64();
@@ -47,7 +51,10 @@ pub(super) async fn announce(config: Arc<ControllerConfig>, store: Store<Replica
 fn go_on_alone(config: &ControllerConfig, store: &Store<Replicated>, epoch: &watch::Sender<Option<u64>>) {
     let owner = store.read(|r| r.0.owner(config.gateway_id()).copied());
     if let Some(owner) = owner.filter(|o| o.node == config.node) {
-        tracing::warn!(epoch = owner.epoch, "no quorum: going on with the switch under the epoch of before the restart");
+        tracing::warn!(
+            epoch = owner.epoch,
+            "no quorum: going on with the switch under the epoch of before the restart"
+        );
         epoch.send_replace(Some(owner.epoch));
     }
 }

@@ -88,7 +88,8 @@ fn unreachable(gateway: u32, why: &str) -> v1::Switch {
 async fn ask(gateway: u32, api: String) -> v1::Switch {
     let answer = async {
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{api}")).map_err(|e| e.to_string())?;
-        let channel = endpoint.connect_timeout(PEER_DEADLINE).connect().await.map_err(|_| format!("no answer at {api}"))?;
+        let channel =
+            endpoint.connect_timeout(PEER_DEADLINE).connect().await.map_err(|_| format!("no answer at {api}"))?;
         let request = GetRequest { local: true };
         let answer = DmuxClient::new(channel).get_switches(request).await.map_err(|e| e.message().to_owned())?;
         answer.into_inner().switches.pop().ok_or_else(|| "it knows of no switch".to_owned())

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use dmux_p4rt::client::{Session, SessionError, delete, insert, modify};
 use dmux_p4rt::p4::v1::entity::Entity as Kind;
-use dmux_p4rt::p4::v1::{
-    self, CounterData, DirectCounterEntry, Index, MeterConfig, MeterEntry, TableEntry,
-};
+use dmux_p4rt::p4::v1::{self, CounterData, DirectCounterEntry, Index, MeterConfig, MeterEntry, TableEntry};
 use dmux_tables::{RouterKey, RouterTable, TABLES, Table, counters, meters};
 use dmux_wire::{DropReason, PuntReason};
 

@@ -141,7 +141,8 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
-        let actor = actor::Actor::new(config.clone(), store.clone(), authorities, secret, actions, inputs, session.clone());
+        let actor =
+            actor::Actor::new(config.clone(), store.clone(), authorities, secret, actions, inputs, session.clone());
         let service = api::Api::new(config.clone(), store.clone(), session, epoch, actor.snapshot());
 
         let mut tasks = JoinSet::new();

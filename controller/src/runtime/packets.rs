@@ -6,9 +6,7 @@ use dmux_p4rt::p4::v1;
 use dmux_tables::{PacketInHeader, PacketOutHeader, PortId};
 use dmux_wire::frame::{Datagram, UdpFrame, udp_frame};
 use dmux_wire::icmpv4::Icmpv4Error;
-use dmux_wire::{
-    DMUX_PORT, GatewayId, MacAddr, Probe, ProtocolId, ProviderId, PuntReason, Shim, ShimKind, WireError,
-};
+use dmux_wire::{DMUX_PORT, GatewayId, MacAddr, Probe, ProtocolId, ProviderId, PuntReason, Shim, ShimKind, WireError};
 use thiserror::Error;
 
 use crate::probing::{ProbeRequest, Stamps};
@@ -35,12 +33,28 @@ pub(super) struct Punt<'a> {
 /// What was punted.
 #[derive(Debug)]
 pub(super) enum Packet<'a> {
-    Control { from: SocketAddrV4, to: SocketAddrV4, message: &'a [u8] },
-    Arp { frame: &'a [u8] },
-    ProbeReply { from: Ipv4Addr, probe: Probe, stamps: Stamps },
+    Control {
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        message: &'a [u8],
+    },
+    Arp {
+        frame: &'a [u8],
+    },
+    ProbeReply {
+        from: Ipv4Addr,
+        probe: Probe,
+        stamps: Stamps,
+    },
     /// To be answered with an ICMP error.
-    Icmp { frame: &'a [u8], error: Icmpv4Error },
-    NoRoute { protocol: ProtocolId, provider: ProviderId },
+    Icmp {
+        frame: &'a [u8],
+        error: Icmpv4Error,
+    },
+    NoRoute {
+        protocol: ProtocolId,
+        provider: ProviderId,
+    },
 }
 
 impl<'a> Punt<'a> {

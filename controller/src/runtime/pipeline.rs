@@ -16,7 +16,9 @@ const MAX_PROGRAM_BYTES: u64 = 16 << 20;
 #[derive(Debug, Error)]
 pub enum PipelineError {
     /// A file cannot be read.
-    #[error("{path}: {source}; `switch.pipeline` is the common prefix of a .json and a .p4info.txtpb, such as bmv2-configs/gateway")]
+    #[error(
+        "{path}: {source}; `switch.pipeline` is the common prefix of a .json and a .p4info.txtpb, such as bmv2-configs/gateway"
+    )]
     Read {
         /// Which file.
         path: PathBuf,
@@ -40,7 +42,9 @@ pub enum PipelineError {
         source: dmux_p4rt::p4info::P4InfoError,
     },
     /// The P4Info is of another program than this controller was built for.
-    #[error("{path} is not the gateway program that this controller was built for: {what}; use the bmv2-configs/ of the same version")]
+    #[error(
+        "{path} is not the gateway program that this controller was built for: {what}; use the bmv2-configs/ of the same version"
+    )]
     Foreign {
         /// Which file.
         path: PathBuf,

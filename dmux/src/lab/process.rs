@@ -65,10 +65,5 @@ impl Drop for Process {
 fn spawn(arguments: &[String], log: &Path) -> io::Result<Child> {
     let out = File::options().create(true).append(true).open(log)?;
     let err = out.try_clone()?;
-    Command::new(std::env::current_exe()?)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .spawn()
+    Command::new(std::env::current_exe()?).args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).spawn()
 }

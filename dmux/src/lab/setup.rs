@@ -134,8 +134,7 @@ fn issue_certificates(topology: &Topology, dir: &Path) -> anyhow::Result<()> {
 /// The configuration file of a gateway's controller.
 fn controller_config(topology: &Topology, gateway: &Gateway) -> String {
     let Gateway { id, name, raft, api, p4runtime } = gateway;
-    let members: String =
-        topology.gateways.iter().map(|g| format!("{} = \"{}\"\n", g.id, g.raft)).collect();
+    let members: String = topology.gateways.iter().map(|g| format!("{} = \"{}\"\n", g.id, g.raft)).collect();
     let mut text = format!(
         r#"node = {id}
 data = "controller{id}"

@@ -111,7 +111,8 @@ impl Stage<'_> {
 
     async fn registrations(&mut self) -> anyhow::Result<()> {
         let names = ["r1", "r2", "r3"];
-        let mut lines = vec!["three IPv6 routers registered (certificate, cookie, signature; replicated to all):".to_owned()];
+        let mut lines =
+            vec!["three IPv6 routers registered (certificate, cookie, signature; replicated to all):".to_owned()];
         let mut measured = Vec::new();
         for name in names {
             let began = Instant::now();
@@ -156,7 +157,9 @@ impl Stage<'_> {
             ok &= there >= 2 * delay && back >= 2 * delay;
             let (from, to) = (self.lab.topology.gateway(a).name, self.lab.topology.gateway(b).name);
             lines.push(format!("{from} ↔ {to}: {} ({} of it the link)", human(there), human(2 * delay)));
-            measured.push(json!({ "from": a, "to": b, "rtt_ms": ms(there), "reverse_ms": ms(back), "link_ms": ms(2 * delay) }));
+            measured.push(
+                json!({ "from": a, "to": b, "rtt_ms": ms(there), "reverse_ms": ms(back), "link_ms": ms(2 * delay) }),
+            );
         }
         // The order of distances is what selection rests on.
         ok &= rtt(1, 2) < rtt(2, 3) && rtt(2, 3) < rtt(1, 3);
@@ -219,7 +222,12 @@ impl Stage<'_> {
                 human(c1.rtt),
                 human(udp_rtt)
             ),
-            format!("c2's {} addresses at paris share two routers: {}, echo in {}", before.len(), split.join(", "), human(c2_rtt)),
+            format!(
+                "c2's {} addresses at paris share two routers: {}, echo in {}",
+                before.len(),
+                split.join(", "),
+                human(c2_rtt)
+            ),
             "asked again, every one of them lands where it landed before".to_owned(),
         ];
         let measured = json!({

@@ -33,11 +33,8 @@ pub const MANY: usize = 32;
 pub const MTU: u16 = 1500;
 
 /// One-way delays between gateways: (a, b, delay).
-pub const LINKS: [(u16, u16, Duration); 3] = [
-    (1, 2, Duration::from_millis(5)),
-    (1, 3, Duration::from_millis(20)),
-    (2, 3, Duration::from_millis(12)),
-];
+pub const LINKS: [(u16, u16, Duration); 3] =
+    [(1, 2, Duration::from_millis(5)), (1, 3, Duration::from_millis(20)), (2, 3, Duration::from_millis(12))];
 
 /// A gateway.
 #[derive(Debug, Clone)]

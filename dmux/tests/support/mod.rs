@@ -1,12 +1,15 @@
 //! A gateway as processes: one embedded switch, one controller, UDP links to hosts that a test plays itself.
 
+// Each test binary uses its part of this module.
+#![allow(dead_code)]
+
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dmux_controller::api::v1::dmux_client::DmuxClient;
-use dmux_controller::api::v1::{GetRequest, Router, Switch};
+use dmux_controller::api::v1::{self, GetRequest, Router, Switch};
 use dmux_wire::MacAddr;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -130,6 +133,11 @@ impl Api {
         let mut client = self.client.clone();
         let answer = self.runtime.block_on(client.get_switches(GetRequest { local: true })).ok()?;
         answer.into_inner().switches.pop()
+    }
+
+    pub fn gateways(&self) -> Option<Vec<v1::Gateway>> {
+        let mut client = self.client.clone();
+        Some(self.runtime.block_on(client.get_gateways(GetRequest { local: false })).ok()?.into_inner().gateways)
     }
 
     pub fn routers(&self) -> Option<Vec<Router>> {
@@ -258,9 +266,8 @@ impl Gateway {
         succeed(&[&provider[..], &["--out", &path("p7")]].concat());
         let address = certified.to_string();
         succeed(&["ca", "router", "--issuer", &path("p7"), "--address", &address, "--name", "r", "--out", &path("r")]);
-        let mut arguments: Vec<String> = ["router", "--protocol", "41", "--provider", "7", "--port", "4000", "--echo"]
-            .map(String::from)
-            .to_vec();
+        let mut arguments: Vec<String> =
+            ["router", "--protocol", "41", "--provider", "7", "--port", "4000", "--echo"].map(String::from).to_vec();
         arguments.extend(["--address".into(), host_address(port).to_string(), "--credentials".into(), path("r")]);
         arguments.extend(self.link_arguments(port));
         Process::start(self.dir.path(), "router", &arguments)
