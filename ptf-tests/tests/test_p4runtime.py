@@ -1,0 +1,115 @@
+"""P4Runtime: what is written is what is read, and what is wrong is refused by itself."""
+
+from p4.v1 import p4runtime_pb2
+
+from dmuxtest.base_test import DELETE, INSERT, MODIFY
+from dmuxtest.gateway import PROTOCOL, ROUTER_INDEX, GatewayTest, from_client, to_router
+from dmuxtest.p4runtime import WriteError
+
+
+def comparable(entry):
+    """Without what is not part of an entry's identity, and with its sets in order (specification 8.2)."""
+    copy = p4runtime_pb2.TableEntry()
+    copy.CopyFrom(entry)
+    for name in ("counter_data", "meter_config", "meter_counter_data", "time_since_last_hit"):
+        copy.ClearField(name)
+    match = sorted(copy.match, key=lambda m: m.field_id)
+    copy.ClearField("match")
+    copy.match.extend(match)
+    return copy.SerializeToString(deterministic=True)
+
+
+class ReadBackIsWhatWasWritten(GatewayTest):
+    def runTest(self):
+        e = self.entry
+        self.insert_all([
+            e("punt", {}, "punt", priority=1, reason=0),
+            e("punt", {"dst": ("10.0.0.0", 0xFF000000), "shim_kind": (4, 0x0F)}, "punt", priority=0x7FFFFFFF, reason=255),
+            e("source_guard", {"src": ("128.0.0.0", 1)}, "allow"),
+            e("demux", {"protocol": 0xFFFF, "provider": 0xFFFFFFFF}, "to_set", set=0xFFFFFFFF),
+            e("demux", {"protocol": 0, "provider": 0}, "to_router", router=0),
+            e("bucket", {"set": 0xFFFFFFFF, "bucket": 255}, "to_router", router=0xFFFFFFFF),
+            e("router", {"router": 0xFFFFFFFF}, "tunnel", dst="255.255.255.255", dst_port=65535),
+            e("router", {"router": 0}, "tunnel", dst=0, dst_port=0),
+            e("return_source", {"src": 0, "src_port": 65535, "protocol": 256}, "accept_return"),
+            e("ipv4_route", {"dst": ("128.0.0.0", 1)}, "via_group", first=65535, mask=255),
+            e("nexthop", {"nexthop": 65535}, "set_nexthop", port=509, src_mac=1, dst_mac=(1 << 48) - 1, mtu=65535),
+        ])
+        for table in self.p4info.tables:
+            with self.subTest(table=table):
+                written = [x for x in self._inserted if x.table_id == self.p4info.tables[table].preamble.id]
+                self.assertTrue(written, "each table has an entry in this test")
+                read = [x for x in self.read_table(table) if not x.is_default_action]
+                self.assertEqual(sorted(map(comparable, read)), sorted(map(comparable, written)))
+
+
+class EmptyAfterTheTests(GatewayTest):
+    """Every test takes its entries away: after the undo of this one, nothing is left."""
+
+    def tearDown(self):
+        super().tearDown()
+        left = [x for table in self.p4info.tables for x in self.read_table(table) if not x.is_default_action]
+        self.assertEqual(left, [])
+
+    def runTest(self):
+        self.assert_tunnels(from_client(b"x"), to_router(b"x"))
+
+
+class DuplicateInsert(GatewayTest):
+    def runTest(self):
+        with self.assertRaises(WriteError) as caught:
+            self.insert("router", {"router": ROUTER_INDEX}, "tunnel", dst="203.0.113.1", dst_port=1)
+        self.assertEqual([code for code, _ in caught.exception.errors.values()], ["ALREADY_EXISTS"])
+        self.assert_tunnels(from_client(b"x"), to_router(b"x"))
+
+
+class ChangeOfNothing(GatewayTest):
+    def runTest(self):
+        for kind in (MODIFY, DELETE):
+            with self.subTest(kind=kind), self.assertRaises(WriteError) as caught:
+                entry = self.entry("router", {"router": 404}, "tunnel", dst="203.0.113.1", dst_port=1)
+                self.client.write([self._update(kind, entry)])
+            self.assertEqual([code for code, _ in caught.exception.errors.values()], ["NOT_FOUND"])
+
+
+class ErrorsOfABatch(GatewayTest):
+    """A batch goes on after an error; each update has its own."""
+
+    def runTest(self):
+        def router(index):
+            return self.entry("router", {"router": index}, "tunnel", dst="203.0.113.1", dst_port=1)
+
+        with self.assertRaises(WriteError) as caught:
+            self.client.write([self._update(INSERT, router(1)), self._update(INSERT, router(ROUTER_INDEX)),
+                               self._update(DELETE, router(404)), self._update(INSERT, router(2))])
+        self._inserted += [router(1), router(2)]
+        self.assertEqual({i: code for i, (code, _) in caught.exception.errors.items()}, {1: "ALREADY_EXISTS", 2: "NOT_FOUND"})
+        keys = {int.from_bytes(x.match[0].exact.value, "big") for x in self.read_table("router")}
+        self.assertEqual(keys, {1, 2, ROUTER_INDEX})
+
+
+class DefaultActionsAreConstant(GatewayTest):
+    def runTest(self):
+        entry = p4runtime_pb2.TableEntry(table_id=self.p4info.tables["router"].preamble.id, is_default_action=True)
+        entry.action.action.CopyFrom(self.p4info.action("drop", {"reason": 1}))
+        with self.assertRaises(WriteError):
+            self.client.write([self._update(MODIFY, entry)])
+
+
+class MissActionsAreNotForEntries(GatewayTest):
+    def runTest(self):
+        with self.assertRaises(WriteError):
+            self.insert("demux", {"protocol": 9, "provider": 9}, "no_route")
+        with self.assertRaises(WriteError):
+            self.insert("router", {"router": 9}, "drop", reason=1)
+
+
+class ManyEntries(GatewayTest):
+    """A thousand routers in one batch, and back."""
+
+    def runTest(self):
+        self.insert_all([self.entry("router", {"router": n}, "tunnel", dst=0x0A000000 + n, dst_port=n) for n in range(1, 1001)])
+        self.assertEqual(len(self.read_table("router")), 1001)
+        self.modify("demux", {"protocol": PROTOCOL, "provider": 1}, "to_router", router=1000)
+        self.insert("ipv4_route", {"dst": ("10.0.0.0", 16)}, "via", nexthop=2)
+        self.assert_tunnels(from_client(b"x"), to_router(b"x", dst="10.0.3.232", dst_port=1000))
