@@ -1,6 +1,6 @@
 //! AF_PACKET ports on veth pairs, inside a network namespace that the test makes for itself.
 //!
-//! The outer test starts this binary again inside `unshare` and runs the inner, ignored tests there: a namespace of
+//! The outer test starts this binary again inside `unshare` and runs the rest of the test there: a namespace of
 //! users needs a process of its own, and nothing of the machine is touched. Where neither root nor unprivileged user
 //! namespaces are available the test fails and says so, rather than pass without having looked.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
@@ -16,12 +16,26 @@ use std::time::{Duration, Instant};
 use dmux_softswitch::{PortSpec, Switch};
 use p4runtime_support::*;
 
+/// Set in the process that is inside the namespace.
+const INSIDE: &str = "DMUX_TEST_INSIDE_NAMESPACE";
+/// What that process prints when it has come through everything.
+const THROUGH: &str = "all of it held";
+
 #[test]
 fn af_packet_ports_in_a_namespace_of_their_own() {
+    if std::env::var_os(INSIDE).is_some() {
+        frames_and_their_tags_cross_both_ways();
+        long_frames_cross_whole();
+        sums_left_to_the_hardware_are_completed();
+        an_interface_that_goes_down_comes_back();
+        println!("{THROUGH}");
+        return;
+    }
     let inner = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--test-threads=1", "inside_a_namespace"])
+        .args(["--nocapture", "af_packet_ports_in_a_namespace_of_their_own"])
+        .env(INSIDE, "1")
         .output()
         .expect("`unshare` (util-linux) is needed to test AF_PACKET ports");
     let text = format!("{}{}", String::from_utf8_lossy(&inner.stdout), String::from_utf8_lossy(&inner.stderr));
@@ -30,7 +44,7 @@ fn af_packet_ports_in_a_namespace_of_their_own() {
         "no network namespace can be made here: run the tests as root, or allow unprivileged user namespaces \
          (sysctl kernel.unprivileged_userns_clone=1)\n{text}"
     );
-    assert!(inner.status.success() && text.contains("4 passed"), "{text}");
+    assert!(inner.status.success() && text.contains(THROUGH), "{text}");
 }
 
 fn ip(arguments: &str) {
@@ -134,9 +148,7 @@ fn tagged(tags: &[[u8; 4]], payload: &[u8]) -> Vec<u8> {
     all
 }
 
-#[test]
-#[ignore = "run by af_packet_ports_in_a_namespace_of_their_own"]
-fn inside_a_namespace_frames_and_their_tags_cross_both_ways() {
+fn frames_and_their_tags_cross_both_ways() {
     let switch = portal_switch();
     let (a, b) = (Wire::pair(&switch, 1, "v1"), Wire::pair(&switch, 2, "v2"));
     wire(&switch, 1, 2);
@@ -163,9 +175,7 @@ fn inside_a_namespace_frames_and_their_tags_cross_both_ways() {
     assert_eq!(switch.port_statistics()[&1].received_bytes, expected);
 }
 
-#[test]
-#[ignore = "run by af_packet_ports_in_a_namespace_of_their_own"]
-fn inside_a_namespace_long_frames_cross_whole() {
+fn long_frames_cross_whole() {
     let switch = portal_switch();
     let (a, b) = (Wire::pair(&switch, 1, "w1"), Wire::pair(&switch, 2, "w2"));
     wire(&switch, 1, 2);
@@ -180,9 +190,7 @@ fn inside_a_namespace_long_frames_cross_whole() {
     }
 }
 
-#[test]
-#[ignore = "run by af_packet_ports_in_a_namespace_of_their_own"]
-fn inside_a_namespace_sums_left_to_the_hardware_are_completed() {
+fn sums_left_to_the_hardware_are_completed() {
     let switch = portal_switch();
     let _a = Wire::pair(&switch, 1, "x1");
     let b = Wire::pair(&switch, 2, "x2");
@@ -214,9 +222,7 @@ fn inside_a_namespace_sums_left_to_the_hardware_are_completed() {
     }
 }
 
-#[test]
-#[ignore = "run by af_packet_ports_in_a_namespace_of_their_own"]
-fn inside_a_namespace_an_interface_that_goes_down_comes_back() {
+fn an_interface_that_goes_down_comes_back() {
     let switch = portal_switch();
     let (a, b) = (Wire::pair(&switch, 1, "y1"), Wire::pair(&switch, 2, "y2"));
     wire(&switch, 1, 2);
