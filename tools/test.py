@@ -18,6 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 REQUIREMENTS = ROOT / "ptf-tests" / "requirements.txt"
+# The published stubs of P4Runtime, which our messages are compared with. Not imported: they do not work with today's
+# protobuf, and are not a dependency.
+PUBLISHED = VENV / "published"
+PUBLISHED_PACKAGE = "p4runtime==1.6.0"
 # What cargo test and our PTF runner print for each suite.
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
 PLAIN_RESULT = re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
@@ -52,6 +56,7 @@ def python():
         venv.create(VENV, with_pip=True, clear=True)
         pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
+        subprocess.run([*pip, "--no-deps", "--target", str(PUBLISHED), PUBLISHED_PACKAGE], check=True)
         stamp.write_text(want)
     return str(interpreter)
 
@@ -97,6 +102,8 @@ def main():
         ("build", lambda: ["cargo", "build", "--workspace", "--locked", "--bins"], False),
         ("Rust tests", lambda: ["cargo", "test", "--workspace", "--locked", "--no-fail-fast"], True),
         ("PTF", lambda: [python(), "ptf-tests/run.py", "--dmux", str(dmux)], True),
+        # The PTF run has generated ours.
+        ("P4Runtime messages", lambda: [python(), "proto/check_descriptors.py", "ptf-tests/build/stubs", str(PUBLISHED)], True),
     ]
     counts = Counts()
     for name, command, needs_counts in steps:
