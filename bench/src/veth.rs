@@ -1,0 +1,326 @@
+//! Packets per second over veth: our switch and BMv2 with the same program, entries and frames.
+//!
+//! ```text
+//!   dmux-bench ── `dmux-bench internal veth` in a network namespace of its own
+//!                    generator ─▶ g0 ═ s0 ─▶ switch ─▶ s1 ═ k0   counted by the kernel
+//!                                            (one pair of pairs a switch; the one not measured is stopped)
+//! ```
+//!
+//! The sink is the interface's own counter, so it costs nothing; that the right frames come out is checked, byte by byte,
+//! before and after. Frames are whole and have their checksums: no offload of the kernel has anything to do.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::Options;
+use crate::gateway::{self, PORTS, Pipeline, entries, exchange};
+use crate::generator::{Generator, Rate, Sink};
+use crate::netns;
+use crate::process::cpu_time;
+use crate::search::{Ask, Found, TOLERATED_LOSS, Trial, search};
+use crate::switches::{Kind, Switch};
+use crate::table::{Better, Cell, Figure, Row, Section, number};
+
+const SIZES: [usize; 3] = [64, 128, 1400];
+/// Flows of the frames that are sent, each to a router of its own.
+const FLOWS: u32 = 1024;
+/// Frames whose every byte is compared.
+const CHECKED_FRAMES: u32 = 64;
+/// After the last frame was sent, frames still on their way are waited for until none has come for this long.
+const DRAIN_QUIET: Duration = Duration::from_millis(40);
+const DRAIN_AT_MOST: Duration = Duration::from_secs(2);
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+const TITLE: &str = "packets over veth, forward path";
+
+/// What is printed by the child that measures.
+#[derive(Debug, Serialize, Deserialize)]
+struct Measured {
+    /// Per size: ours, BMv2's.
+    sizes: Vec<(usize, [Side; 2])>,
+    entries: usize,
+}
+
+/// One switch at one size.
+#[derive(Debug, Serialize, Deserialize)]
+enum Side {
+    Absent(String),
+    Found { pps: Vec<f64>, cpu_ns: Vec<f64>, flood: Vec<f64>, sender_limited: bool },
+}
+
+/// Measures the section in a child process, since entering a namespace changes a whole process.
+pub fn measure(options: &Options) -> Result<Section> {
+    let own = std::env::current_exe().context("this program cannot find its own file")?;
+    let mut command = Command::new(own);
+    command.args(["internal", "veth", "--pipeline"]).arg(&options.pipeline);
+    if options.quick {
+        command.arg("--quick");
+    }
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stdout).trim());
+    }
+    let measured: Measured = serde_json::from_slice(&output.stdout).context("the child's answer")?;
+    Ok(section(&measured, options.quick))
+}
+
+fn section(measured: &Measured, quick: bool) -> Section {
+    let mut section = Section::new(TITLE, Kind::Bmv2.title());
+    let mut limited = Vec::new();
+    for (bytes, sides) in &measured.sizes {
+        let cell = |side: &Side, what: fn(&Side) -> Vec<f64>| match side {
+            Side::Absent(why) => Cell::Absent(why.clone()),
+            found => match what(found) {
+                none if none.is_empty() => Cell::Absent("none: every rate loses more".to_owned()),
+                samples => Cell::samples(samples),
+            },
+        };
+        let lossless = format!("loss < {} %", TOLERATED_LOSS * 100.0);
+        let figures: [Figure<'_, Side, Vec<f64>>; 3] = [
+            (&lossless, "packets/s", Better::Higher, Side::pps),
+            ("under a flood", "packets/s", Better::Higher, Side::flood),
+            ("CPU of the switch", "ns/packet", Better::Lower, Side::cpu_ns),
+        ];
+        for (what, unit, better, figure) in figures {
+            let [ours, peer] = [cell(&sides[0], figure), cell(&sides[1], figure)];
+            let what = format!("{bytes} bytes, {what}");
+            section.rows.push(Row { what, unit: unit.to_owned(), better, ours, peer });
+        }
+        if matches!(sides[0], Side::Found { sender_limited: true, .. }) {
+            limited.push(bytes.to_string());
+        }
+    }
+    section.notes.push(format!(
+        "{} entries on both switches; {FLOWS} flows, each to a router of its own; sizes without frame check sequence (what leaves is \
+         8 bytes longer). {CHECKED_FRAMES} frames of each size are compared byte by byte with what must come out.",
+        measured.entries
+    ));
+    section.notes.push(format!(
+        "{} repetitions, the switches in turn, the other one stopped; a rate counts when a trial of {} s loses less than {} % \
+         (bisection). CPU is user and system time of the whole process at that rate (under the flood where there is none). The kernel's work of putting a frame into the \
+         switch's socket is in the sender's time, that of bringing it out is in the switch's.",
+        repetitions(quick),
+        number(long(quick).as_secs_f64()),
+        TOLERATED_LOSS * 100.0
+    ));
+    if !limited.is_empty() {
+        section.notes.push(format!(
+            "At {} bytes the sender offered all that one core could, and our switch lost none: it could do more.",
+            limited.join(" and ")
+        ));
+    }
+    section
+}
+
+impl Side {
+    fn of(found: Vec<Found>) -> Self {
+        let of = |f: fn(&Found) -> f64| found.iter().map(f).collect();
+        Self::Found {
+            pps: found.iter().filter_map(|f| f.at).map(|at| at.delivered).collect(),
+            cpu_ns: of(Found::cpu_ns),
+            flood: of(|f| f.flood.delivered),
+            sender_limited: found.iter().any(|f| f.sender_limited),
+        }
+    }
+
+    fn pps(&self) -> Vec<f64> {
+        if let Self::Found { pps, .. } = self { pps.clone() } else { Vec::new() }
+    }
+
+    fn flood(&self) -> Vec<f64> {
+        if let Self::Found { flood, .. } = self { flood.clone() } else { Vec::new() }
+    }
+
+    fn cpu_ns(&self) -> Vec<f64> {
+        if let Self::Found { cpu_ns, .. } = self { cpu_ns.clone() } else { Vec::new() }
+    }
+}
+
+const fn repetitions(quick: bool) -> usize {
+    if quick { 1 } else { 3 }
+}
+
+const fn short(quick: bool) -> Duration {
+    Duration::from_millis(if quick { 200 } else { 500 })
+}
+
+const fn long(quick: bool) -> Duration {
+    Duration::from_millis(if quick { 500 } else { 2000 })
+}
+
+/// The child: prints [`Measured`], or why nothing could be measured and fails.
+pub fn run(pipeline: &Path, quick: bool) -> Result<()> {
+    let measured = netns::enter().and_then(|()| measure_here(&Pipeline::load(pipeline)?, quick));
+    match measured {
+        Ok(measured) => println!("{}", serde_json::to_string(&measured)?),
+        Err(error) => {
+            println!("{error:#}");
+            std::process::exit(1);
+        }
+    }
+    Ok(())
+}
+
+fn measure_here(pipeline: &Pipeline, quick: bool) -> Result<Measured> {
+    let dir = tempfile::tempdir()?;
+    let entries = entries()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut sides = Vec::new();
+    for (n, kind) in [Kind::Dmux, Kind::Bmv2].into_iter().enumerate() {
+        let side = match kind.program() {
+            Err(why) => Err(why.to_string()),
+            Ok(_) => {
+                eprintln!("{}: installing {} entries", kind.title(), entries.len());
+                let bench = Bench::start(&runtime, kind, n, pipeline, dir.path())?;
+                runtime.block_on(bench.switch.install(&entries))?;
+                bench.pause()?;
+                Ok(bench)
+            }
+        };
+        sides.push(side);
+    }
+
+    let mut sizes = Vec::new();
+    for bytes in SIZES {
+        let mut found = [Vec::new(), Vec::new()];
+        for _ in 0..repetitions(quick) {
+            for (found, side) in found.iter_mut().zip(&mut sides) {
+                if let Ok(bench) = side {
+                    bench.resume()?;
+                    found.push(bench.rate(bytes, quick)?);
+                    bench.pause()?;
+                }
+            }
+        }
+        let [ours, theirs] = found;
+        let side = |n: usize, found| match &sides[n] {
+            Ok(_) => Side::of(found),
+            Err(why) => Side::Absent(why.clone()),
+        };
+        sizes.push((bytes, [side(0, ours), side(1, theirs)]));
+    }
+    for bench in sides.iter().flatten() {
+        bench.resume()?;
+    }
+    Ok(Measured { sizes, entries: entries.len() })
+}
+
+/// A switch between a generator and a sink.
+struct Bench {
+    switch: Switch,
+    generator: Generator,
+    sink: String,
+}
+
+impl Bench {
+    fn start(runtime: &tokio::runtime::Runtime, kind: Kind, n: usize, pipeline: &Pipeline, dir: &Path) -> Result<Self> {
+        let name = |role: &str| format!("{role}{n}");
+        let (near, sink) = (name("gen"), name("sink"));
+        let ports = [(PORTS[0], name("in")), (PORTS[1], name("out"))];
+        netns::veth(&near, &ports[0].1)?;
+        netns::veth(&ports[1].1, &sink)?;
+        let switch = runtime.block_on(Switch::start(kind, &ports, pipeline, dir))?;
+        Ok(Self { switch, generator: Generator::open(&near)?, sink })
+    }
+
+    /// Searches for the rate without loss of frames of one size.
+    fn rate(&mut self, bytes: usize, quick: bool) -> Result<Found> {
+        let exchanges =
+            (0..FLOWS).map(|flow| exchange(gateway::Way::Named, flow, bytes)).collect::<Result<Vec<_>>>()?;
+        self.verify(&exchanges)?;
+        let frames: Vec<_> = exchanges.iter().map(|e| e.sent.clone()).collect();
+        let found = search(|ask| {
+            let (rate, length) = match ask {
+                Ask::Flood => (Rate::Flood, short(quick)),
+                Ask::Short(rate) => (Rate::Paced(rate), short(quick)),
+                Ask::Long(rate) => (Rate::Paced(rate), long(quick)),
+            };
+            self.trial(&frames, rate, length)
+        })?;
+        self.verify(&exchanges)?;
+        let rate = found
+            .at
+            .map_or_else(|| "no rate without loss".to_owned(), |at| format!("{} packets/s", number(at.delivered)));
+        eprintln!(
+            "{}: {bytes} bytes: {rate}, {} under a flood, {} ns CPU",
+            self.switch.kind.title(),
+            number(found.flood.delivered),
+            number(found.cpu_ns())
+        );
+        Ok(found)
+    }
+
+    fn trial(&mut self, frames: &[Vec<u8>], rate: Rate, length: Duration) -> Result<Trial> {
+        let (before, cpu_before) = (netns::received(&self.sink)?, cpu_time(self.switch.pid())?);
+        let sent = self.generator.send(frames, rate, length)?;
+        let after = self.drain()?;
+        self.switch.check()?;
+        let cpu = cpu_time(self.switch.pid())?.saturating_sub(cpu_before);
+        let delivered = (after - before) as f64;
+        let seconds = sent.took.as_secs_f64();
+        Ok(Trial {
+            offered: sent.frames as f64 / seconds,
+            delivered: delivered / seconds,
+            loss: 1.0 - delivered / sent.frames as f64,
+            cpu_ns: cpu.as_nanos() as f64 / delivered,
+        })
+    }
+
+    /// Waits until nothing more comes out, and returns the sink's counter.
+    fn drain(&self) -> Result<u64> {
+        let deadline = Instant::now() + DRAIN_AT_MOST;
+        let mut last = (netns::received(&self.sink)?, Instant::now());
+        while last.1.elapsed() < DRAIN_QUIET && Instant::now() < deadline {
+            std::thread::sleep(DRAIN_POLL);
+            let now = netns::received(&self.sink)?;
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
+        Ok(last.0)
+    }
+
+    /// Sends some frames one by one and compares what comes out with what must.
+    fn verify(&self, exchanges: &[gateway::Exchange]) -> Result<()> {
+        let sink = Sink::open(&self.sink)?;
+        for exchange in exchanges.iter().take(CHECKED_FRAMES as usize) {
+            self.generator.send_one(&exchange.sent)?;
+            let got = sink.receive()?.with_context(|| format!("{}: nothing came out", self.switch.kind.title()))?;
+            let expected = exchange.expected.as_ref().context("a way without expectation")?;
+            ensure!(
+                &got == expected,
+                "{}: wrong frame\n  sent     {}\n  expected {}\n  got      {}",
+                self.switch.kind.title(),
+                hex(&exchange.sent),
+                hex(expected),
+                hex(&got)
+            );
+        }
+        Ok(())
+    }
+
+    /// Stops the switch, so that it uses no CPU while another one is measured.
+    fn pause(&self) -> Result<()> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    fn resume(&self) -> Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
+    fn signal(&self, signal: libc::c_int) -> Result<()> {
+        let pid = libc::pid_t::try_from(self.switch.pid())?;
+        // SAFETY: a plain system call; the process is our child and not waited for, so the id is its own.
+        if unsafe { libc::kill(pid, signal) } != 0 {
+            return Err(std::io::Error::last_os_error()).context("the switch cannot be stopped or continued");
+        }
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
