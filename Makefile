@@ -15,6 +15,7 @@ test:
 	python3 tools/test.py $(ARGS)
 
 bench:
+	cargo build --quiet --release --bin dmux --bin dmux-bench
 	cargo run --quiet --release --bin dmux-bench -- $(ARGS)
 
 p4:
@@ -22,4 +23,4 @@ p4:
 
 clean:
 	cargo clean
-	rm -rf .venv
+	rm -rf .venv ptf-tests/build
