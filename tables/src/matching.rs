@@ -70,24 +70,28 @@ impl<T: Value> fmt::Display for Prefix<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ternary<T> {
     value: T,
-    mask: u128,
+    // Not u128: every entry of a plan is as large as the largest key, and no field is wider than this.
+    mask: u64,
 }
 
 impl<T: Value> Ternary<T> {
+    /// All bits of the type.
+    const ONES: u64 = {
+        assert!(T::BITS <= u64::BITS, "a ternary field has at most 64 bits");
+        u64::MAX >> (u64::BITS - T::BITS)
+    };
+
     /// `value` where `mask` is 1; bits elsewhere are cleared. `None` if the mask has more bits than the type, or if the type
     /// has no value for what is left.
     pub fn new(value: T, mask: u128) -> Option<Self> {
-        if mask & !ones::<T>() != 0 {
-            return None;
-        }
-        let value = T::from_bits(value.to_bits() & mask)?;
+        let mask = u64::try_from(mask).ok().filter(|mask| mask & !Self::ONES == 0)?;
+        let value = T::from_bits(value.to_bits() & u128::from(mask))?;
         Some(Self { value, mask })
     }
 
     /// Only `value`.
     pub fn exact(value: T) -> Self {
-        let mask = ones::<T>();
-        Self { value, mask }
+        Self { value, mask: Self::ONES }
     }
 
     /// The value, 0 outside the mask.
@@ -97,12 +101,12 @@ impl<T: Value> Ternary<T> {
 
     /// The bits that must match.
     pub fn mask(self) -> u128 {
-        self.mask
+        self.mask.into()
     }
 
     /// Whether `value` matches.
     pub fn contains(self, value: T) -> bool {
-        value.to_bits() & self.mask == self.value.to_bits()
+        value.to_bits() & self.mask() == self.value.to_bits()
     }
 }
 
@@ -126,7 +130,7 @@ impl<T: Value> fmt::Display for Ternary<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.mask == 0 {
             f.write_str("*")
-        } else if self.mask == ones::<T>() {
+        } else if self.mask == Self::ONES {
             write!(f, "{}", self.value)
         } else {
             write!(f, "{}&{:#x}", self.value, self.mask)

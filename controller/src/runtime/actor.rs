@@ -157,7 +157,9 @@ impl Actor {
         wake = due.map_or(wake, |due| wake.min(due));
         self.perform(effects);
 
-        let (probes, due) = self.prober.tick(now.mono);
+        // Without a switch no probe leaves, and silence would say nothing of the peers.
+        let connected = self.session.borrow().is_some();
+        let (probes, due) = if connected { self.prober.tick(now.mono) } else { Default::default() };
         wake = due.map_or(wake, |due| wake.min(due));
         for probe in probes {
             match packets::probe_request(self.config.gateway_id(), self.config.gateway.address, &probe) {
