@@ -75,9 +75,9 @@ pub fn measure(options: &Options, pipeline: &Pipeline) -> Result<Section> {
         section.rows.push(Row::alone(case.what, "ns/packet", Better::Lower, Cell::samples(samples)));
     }
     section.notes.push(format!(
-        "`Worker::batch` of `softswitch/`, {BATCH} frames a batch, frames of {FRAME_BYTES} bytes, one thread, its CPU time; {} entries ({ROUTERS} \
-         routers and registrations). Every frame of every case is first checked, byte by byte, against what must come out. \
-         {repetitions} repetitions of {} s.",
+        "`Worker::batch` of `softswitch/`, {BATCH} frames a batch, frames of {FRAME_BYTES} bytes, one thread, its CPU time; \
+         {} entries ({ROUTERS} routers and registrations). Every frame is first checked, byte by byte, against what must come \
+         out (for any provider, where the hash chooses, by length). {repetitions} repetitions of {} s.",
         entries.len(),
         number(length.as_secs_f64())
     ));

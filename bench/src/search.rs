@@ -11,8 +11,8 @@ const RETRIES: usize = 1;
 /// A rate this much below what a flooded switch delivers is no rate that is worth finding.
 const GIVE_UP: f64 = 0.05;
 /// After the search, the rate goes down by this factor until a long trial passes.
-const BACK_OFF: f64 = 0.95;
-const MAX_CONFIRMATIONS: usize = 10;
+const BACK_OFF: f64 = 0.85;
+const MAX_STEPS: i32 = 10;
 
 /// What one trial saw.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,15 +80,15 @@ pub fn search(mut trial: impl FnMut(Ask) -> Result<Trial>) -> Result<Found> {
         }
     }
     let mut found = Found { at: None, flood, sender_limited: false };
-    for n in 0..MAX_CONFIRMATIONS {
-        let rate = low * BACK_OFF.powi(n as i32);
+    for (step, _) in (0..MAX_STEPS).flat_map(|step| (0..=RETRIES).map(move |retry| (step, retry))) {
+        let rate = low * BACK_OFF.powi(step);
         if rate < 1.0 {
             break;
         }
         let at = trial(Ask::Long(rate))?;
         if passes(&at) {
             found.at = Some(at);
-            found.sender_limited = sender_limited && n == 0;
+            found.sender_limited = sender_limited && step == 0;
             break;
         }
     }
