@@ -24,7 +24,7 @@ pub enum Update {
     /// The plan has no such key.
     Delete(Entry),
     /// Something in the switch that is not of our program's making.
-    DeleteForeign(Foreign),
+    DeleteForeign(Box<Foreign>),
     /// A meter's rate (MODIFY only, §9.4).
     SetPuntRate(PuntReason, PuntRate),
 }
@@ -74,7 +74,7 @@ impl Actual {
     /// The update that brings one thing into step, and when; `None` if it is.
     pub(super) fn update(&self, plan: &Plan, item: &Item) -> Option<(Phase, Update)> {
         match item {
-            Item::Foreign(at) => Some((0, Update::DeleteForeign(self.foreign.get(at)?.clone()))),
+            Item::Foreign(at) => Some((0, Update::DeleteForeign(Box::new(self.foreign.get(at)?.clone())))),
             Item::Rate(reason) => {
                 let wanted = *plan.punt_rates.get(reason)?;
                 (self.rates.get(reason) != Some(&wanted)).then_some((0, Update::SetPuntRate(*reason, wanted)))

@@ -71,7 +71,7 @@ impl Switch {
                 return Ok(());
             }
             Update::DeleteForeign(foreign) => {
-                self.foreign.retain(|held| held != foreign);
+                self.foreign.retain(|held| held != &**foreign);
                 return Ok(());
             }
             Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => entry,
