@@ -52,6 +52,9 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// TPID and TCI of an 802.1Q tag.
+type Tag = (u16, u16);
+
 /// The far end of a veth pair, as a host's raw socket.
 struct Wire {
     socket: OwnedFd,
@@ -104,7 +107,7 @@ impl Wire {
     }
 
     /// The next frame that came in, with the tag that the kernel took out of it (TPID, TCI).
-    fn receive(&self) -> Option<(Vec<u8>, Option<(u16, u16)>)> {
+    fn receive(&self) -> Option<(Vec<u8>, Option<Tag>)> {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let mut frame = vec![0u8; 70_000];

@@ -77,11 +77,16 @@ pub(crate) struct Calc {
     fast: Option<Fast>,
 }
 
+/// So many terms of at most 47 bits do not overflow 64.
+const MAX_TERMS: usize = 1 << 16;
+
 #[derive(Debug, Clone)]
 struct Fast {
     valid: Vec<Slot>,
-    /// (slot, mask of the field, shift)
-    terms: Vec<(Slot, u64, u8)>,
+    /// Slot, shift down, mask and shift up: at most 32 bits of a field, so that no sum of them overflows.
+    terms: Box<[(Slot, u8, u32, u8)]>,
+    /// Slot and shift up of unsigned fields of at most 32 bits, whose slots hold nothing above.
+    plain: Box<[(Slot, u8)]>,
     constant: u64,
     /// The payload starts at an odd byte.
     odd: bool,
@@ -93,21 +98,27 @@ impl Calc {
         Self { algo, inputs, payload, fast }
     }
 
-    /// The value of the calculation; `buf` is scratch space.
-    pub(crate) fn value(&self, s: &[u64], payload: &[u8], buf: &mut Vec<u8>) -> u64 {
+    /// The value of the calculation over the slots that `s` gives; `buf` is scratch space.
+    #[inline]
+    pub(crate) fn value(&self, s: impl Fn(Slot) -> u64, payload: &[u8], buf: &mut Vec<u8>) -> u64 {
         if let Some(fast) = &self.fast
-            && fast.valid.iter().all(|v| s[usize::from(*v)] != 0)
+            && fast.valid.iter().all(|v| s(*v) != 0)
         {
             let payload = if self.payload { payload } else { &[] };
             return u64::from(!fast.sum(s, payload));
         }
+        self.slow(&s, payload, buf)
+    }
+
+    #[inline(never)]
+    fn slow(&self, s: &dyn Fn(Slot) -> u64, payload: &[u8], buf: &mut Vec<u8>) -> u64 {
         buf.clear();
         let mut bits = 0u32;
         for i in &self.inputs {
             let (value, width) = match i {
                 Input::Const { value, width } => (*value, *width),
                 Input::Field(f) => {
-                    if f.valid.is_some_and(|v| s[usize::from(v)] == 0) {
+                    if f.valid.is_some_and(|v| s(v) == 0) {
                         continue;
                     }
                     (read(s, f), f.width)
@@ -122,9 +133,9 @@ impl Calc {
     }
 }
 
-fn read(s: &[u64], f: &Field) -> u128 {
-    let at = usize::from(f.slot);
-    let v = if f.wide() { u128::from(s[at]) | u128::from(s[at + 1]) << 64 } else { u128::from(s[at]) };
+fn read(s: &dyn Fn(Slot) -> u64, f: &Field) -> u128 {
+    let high = if f.wide() { u128::from(s(f.slot + 1)) << 64 } else { 0 };
+    let v = high | u128::from(s(f.slot));
     if f.width >= 128 { v } else { v & ((1 << f.width) - 1) }
 }
 
@@ -148,10 +159,12 @@ fn put_bits(buf: &mut Vec<u8>, bits: &mut u32, value: u128, width: u32) {
 
 impl Fast {
     fn new(inputs: &[Input]) -> Option<Self> {
-        let mut fast = Self { valid: Vec::new(), terms: Vec::new(), constant: 0, odd: false };
+        let mut fast =
+            Self { valid: Vec::new(), terms: Box::default(), plain: Box::default(), constant: 0, odd: false };
+        let (mut terms, mut plain) = (Vec::new(), Vec::new());
         let mut end = 0u32;
         for i in inputs {
-            // 48 bits shifted by at most 15 leave a bit to spare.
+            // A constant of 48 bits shifted by at most 15 leaves a bit to spare.
             if i.width() > 48 {
                 return None;
             }
@@ -159,7 +172,14 @@ impl Fast {
             let shift = ((16 - end % 16) % 16) as u8;
             match i {
                 Input::Field(f) => {
-                    fast.terms.push((f.slot, u64::MAX >> (64 - f.width), shift));
+                    if f.width <= 32 && !f.signed {
+                        plain.push((f.slot, shift));
+                    } else {
+                        terms.push((f.slot, 0, u32::MAX >> (32 - f.width.min(32)), shift));
+                        // Two words further up, a word stands where it stood.
+                        let high = f.width.saturating_sub(32);
+                        terms.push((f.slot, 32, if high == 0 { 0 } else { u32::MAX >> (32 - high) }, shift));
+                    }
                     if let Some(v) = f.valid
                         && !fast.valid.contains(&v)
                     {
@@ -169,15 +189,24 @@ impl Fast {
                 Input::Const { value, .. } => fast.constant = add(fast.constant, (*value as u64) << shift),
             }
         }
+        if terms.len() + plain.len() > MAX_TERMS {
+            return None;
+        }
+        (fast.terms, fast.plain) = (terms.into_boxed_slice(), plain.into_boxed_slice());
         fast.odd = end.div_ceil(8) % 2 == 1;
         Some(fast)
     }
 
-    fn sum(&self, s: &[u64], payload: &[u8]) -> u16 {
-        let mut sum = self.constant;
-        for (slot, mask, shift) in &self.terms {
-            sum = add(sum, (s[usize::from(*slot)] & mask) << shift);
+    #[inline]
+    fn sum(&self, s: impl Fn(Slot) -> u64, payload: &[u8]) -> u16 {
+        let mut sum = 0;
+        for (slot, down, mask, up) in &self.terms {
+            sum += (s(*slot) >> down & u64::from(*mask)) << up;
         }
+        for (slot, up) in &self.plain {
+            sum += s(*slot) << up;
+        }
+        sum = add(sum, self.constant);
         if !payload.is_empty() {
             let p = fold(sum16(payload));
             sum = add(sum, u64::from(if self.odd { p.swap_bytes() } else { p }));
@@ -326,8 +355,8 @@ mod tests {
             }
             let calc = Calc::new(Algo::Csum16, inputs, true);
             prop_assert!(calc.fast.is_some());
-            let fast = calc.value(&s, &payload, &mut Vec::new());
-            let slow = Calc { fast: None, ..calc }.value(&s, &payload, &mut Vec::new());
+            let fast = calc.value(|i| s[usize::from(i)], &payload, &mut Vec::new());
+            let slow = Calc { fast: None, ..calc }.value(|i| s[usize::from(i)], &payload, &mut Vec::new());
             prop_assert_eq!(fast, slow);
         }
     }

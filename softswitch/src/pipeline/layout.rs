@@ -45,6 +45,39 @@ pub(crate) struct Header {
     pub valid: Slot,
     pub bytes: u32,
     pub fields: Vec<Field>,
+    /// Holds where in the frame the header was found, plus 1; 0 if it was made by the program.
+    pub origin: Slot,
+    /// How to go through fewer fields than all.
+    pub wire: Option<Wire>,
+}
+
+/// A header whose fields are not all needed: it is sent as it came, with what the program may have written put over it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wire {
+    /// Fields that something reads, or that share a word with one that is written.
+    pub read: Box<[Window]>,
+    /// Words that something writes into.
+    pub patches: Box<[Patch]>,
+}
+
+/// A field inside eight bytes of a header: big-endian, shifted by `shift` from the bottom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    pub slot: Slot,
+    /// First of the eight bytes; all of them lie within the header.
+    pub at: u16,
+    pub shift: u8,
+    pub width: u8,
+}
+
+/// Eight bytes of a header of which some bits come from fields.
+#[derive(Debug, Clone)]
+pub(crate) struct Patch {
+    pub at: u16,
+    /// Bits that stay as they came.
+    pub keep: u64,
+    /// Slot, mask and shift of each field.
+    pub fields: Box<[(Slot, u64, u8)]>,
 }
 
 /// All headers of a program.
@@ -98,7 +131,7 @@ impl Layout {
         metadata: bool,
         ctx: &str,
     ) -> Result<(), LoadError> {
-        let valid = self.alloc(1, ctx)?;
+        let (valid, origin) = (self.alloc(1, ctx)?, self.alloc(1, ctx)?);
         let mut fields = Vec::new();
         let mut bits = 0u32;
         for f in json::list(t, "fields", ctx)? {
@@ -137,7 +170,7 @@ impl Layout {
         let validity = Field { slot: valid, width: 1, signed: false, valid: None, bit_offset: 0 };
         self.fields.insert((name.to_owned(), "$valid$".to_owned()), validity);
         self.by_name.insert(name.to_owned(), self.headers.len());
-        self.headers.push(Header { type_id, metadata, valid, bytes: bits / 8, fields });
+        self.headers.push(Header { type_id, metadata, valid, bytes: bits / 8, fields, origin, wire: None });
         Ok(())
     }
 

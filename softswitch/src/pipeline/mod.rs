@@ -13,6 +13,7 @@
 
 mod calc;
 mod compile;
+mod effects;
 mod entry;
 mod error;
 mod exec;

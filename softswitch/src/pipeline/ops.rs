@@ -259,32 +259,51 @@ pub(crate) enum Op {
     /// Stamps the egress time, once a packet, at its first use.
     EgressClock,
 
+    /// A copy that needs no cut: the source is known to fit.
+    Copy {
+        d: Slot,
+        a: Slot,
+    },
+
+    /// Looks up a table and goes on at the code of the action, as the [`Ways`] say.
     Apply {
         t: u16,
+        ways: u32,
     },
-    /// End of an action.
-    Ret,
-    /// End of a block.
+    /// From the parser and the checks to ingress.
+    ToIngress,
+    /// From ingress to egress; a packet may be dropped here.
+    ToEgress,
+    /// From egress to the deparser; a packet may be dropped here.
+    Leave,
+    /// The packet is through.
     End,
 
+    /// The parser's own instructions go to `t` if they fail.
     Extract {
         h: u16,
+        t: u32,
     },
     Lookahead {
         ix: u16,
+        t: u32,
     },
     /// Skips as many bits as the slot says.
     Advance {
         a: Slot,
+        t: u32,
     },
     ParseFail {
         a: Slot,
+        t: u32,
     },
     Select {
-        ix: u16,
+        ix: u32,
     },
     /// Entry of a parser state.
-    State,
+    State {
+        t: u32,
+    },
     /// Compares the checksum `ix` with its field.
     VerifyChecksum {
         ix: u16,
@@ -292,6 +311,34 @@ pub(crate) enum Op {
     UpdateChecksum {
         ix: u16,
     },
+}
+
+impl Op {
+    /// Where it may go other than to the next instruction (those of `Apply` and `Select` are in `Program::ways` and `Program::selects`).
+    pub(crate) fn target(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Jmp { t }
+            | Self::BrZ { t, .. }
+            | Self::BrNz { t, .. }
+            | Self::BrEq { t, .. }
+            | Self::BrNe { t, .. }
+            | Self::BrLtU { t, .. }
+            | Self::BrLeU { t, .. }
+            | Self::BrLtS { t, .. }
+            | Self::BrLeS { t, .. }
+            | Self::Extract { t, .. }
+            | Self::Lookahead { t, .. }
+            | Self::Advance { t, .. }
+            | Self::ParseFail { t, .. }
+            | Self::State { t } => Some(t),
+            _ => None,
+        }
+    }
+
+    /// The next instruction is never reached from it.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self, Self::Jmp { .. } | Self::Apply { .. } | Self::Select { .. } | Self::ParseFail { .. } | Self::End)
+    }
 }
 
 /// A comparison.
@@ -303,6 +350,20 @@ pub(crate) enum Cc {
     LeU,
     LtS,
     LeS,
+}
+
+impl Cc {
+    #[inline]
+    pub(crate) fn holds(self, a: u64, b: u64) -> bool {
+        match self {
+            Self::Eq => a == b,
+            Self::Ne => a != b,
+            Self::LtU => a < b,
+            Self::LeU => a <= b,
+            Self::LtS => (a as i64) < b as i64,
+            Self::LeS => a as i64 <= b as i64,
+        }
+    }
 }
 
 /// A 128-bit operation.
@@ -333,6 +394,24 @@ pub(crate) struct Select {
     /// (value, mask, target); the first that matches is taken.
     pub cases: Vec<(u128, u128, u32)>,
     pub default: u32,
+    /// The same for a key of at most 64 bits that is made of fields only.
+    pub narrow: Option<NarrowSelect>,
+}
+
+impl Select {
+    /// Calls `f` with every target of the wide form, from which the narrow one is made.
+    pub(crate) fn targets(&mut self, f: &mut dyn FnMut(&mut u32)) {
+        f(&mut self.default);
+        self.cases.iter_mut().for_each(|(_, _, t)| f(t));
+    }
+}
+
+/// A select whose key fits a word.
+#[derive(Debug, Clone)]
+pub(crate) struct NarrowSelect {
+    /// (slot, mask of the field, shift)
+    pub parts: Box<[(Slot, u64, u8)]>,
+    pub cases: Box<[(u64, u64, u32)]>,
 }
 
 /// A part of a select's key; each is padded to whole bytes, as in BMv2.
@@ -390,12 +469,24 @@ pub(crate) struct KeyPart {
 /// An action that a table may run.
 #[derive(Debug, Clone)]
 pub(crate) struct TableAction {
-    pub code: u32,
     /// First slot of the parameters, and how many words they take.
     pub param_base: Slot,
     pub param_words: u16,
-    pub next_hit: u32,
-    pub next_miss: u32,
+}
+
+/// Where a lookup leads.
+#[derive(Debug, Clone)]
+pub(crate) struct Ways {
+    /// Where the code of each of the table's actions starts after a hit, and after a miss.
+    pub actions: Box<[(u32, u32)]>,
+    /// Where a miss goes that runs no action.
+    pub none: u32,
+}
+
+impl Ways {
+    pub(crate) fn targets(&mut self) -> impl Iterator<Item = &mut u32> {
+        self.actions.iter_mut().flat_map(|(hit, miss)| [hit, miss]).chain([&mut self.none])
+    }
 }
 
 /// What a packet needs of a table.
@@ -403,8 +494,6 @@ pub(crate) struct TableAction {
 pub(crate) struct TableRt {
     pub key: Vec<KeyPart>,
     pub actions: Vec<TableAction>,
-    /// Where a miss goes that runs no action.
-    pub next_none: u32,
     /// Slot and width of the colour of the direct meter.
     pub meter: Option<(Slot, u8)>,
 }

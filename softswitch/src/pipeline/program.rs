@@ -6,7 +6,7 @@ use super::entry::{ActionCall, EntrySpec};
 use super::error::LoadError;
 use super::info::{ActionInfo, CounterInfo, MeterInfo, RegisterInfo, TableInfo, TableIx};
 use super::layout::{Field, Header, Slot};
-use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt};
+use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt, Ways};
 use std::sync::Arc;
 
 /// The default action of a table, as the program has it.
@@ -45,15 +45,13 @@ pub struct Program {
     pub(crate) const_entries: Vec<Vec<EntrySpec>>,
 
     pub(crate) code: Vec<Op>,
-    pub(crate) parser: u32,
-    pub(crate) verify: u32,
-    pub(crate) ingress: u32,
-    pub(crate) egress: u32,
-    pub(crate) update: u32,
+    /// Where a packet starts.
+    pub(crate) start: u32,
     pub(crate) headers: Vec<Header>,
     /// Headers in the order in which they are sent.
     pub(crate) deparse: Vec<usize>,
     pub(crate) selects: Vec<Select>,
+    pub(crate) ways: Vec<Ways>,
     pub(crate) lookaheads: Vec<Lookahead>,
     pub(crate) calcs: Vec<Calc>,
     pub(crate) hashes: Vec<HashOp>,
@@ -63,7 +61,12 @@ pub struct Program {
     /// Slots of fields and validity bits; they come first and are 0 when a packet starts.
     pub(crate) field_slots: usize,
     pub(crate) slots: usize,
+    /// 1 once the program has called `exit`.
     pub(crate) exit_slot: Slot,
+    /// What stopped the parser; 0 if nothing did.
+    pub(crate) error_slot: Slot,
+    /// 1 if a checksum was wrong.
+    pub(crate) checksum_slot: Slot,
     /// Slots that hold constants.
     pub(crate) consts: Vec<(Slot, u64)>,
 }
@@ -74,7 +77,15 @@ impl Program {
     /// # Errors
     /// [`LoadError`] names what is malformed or not implemented; nothing is ever loaded in part.
     pub fn compile(json: &[u8]) -> Result<Arc<Self>, LoadError> {
-        compile::compile(json)
+        compile::compile(json, true)
+    }
+
+    /// Like [`compile`](Self::compile), but does nothing to make the program fast: what the fast one is compared with.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_plainly(json: &[u8]) -> Result<Arc<Self>, LoadError> {
+        compile::compile(json, false)
     }
 
     /// The tables, those included that p4c makes of plain statements (they have no key and nothing can change them).

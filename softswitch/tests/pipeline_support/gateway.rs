@@ -79,11 +79,17 @@ pub fn provider(n: u32) -> u32 {
 /// A gateway with `routers` routers of protocol 41; each is reached by a provider of its own.
 pub fn gateway(routers: u32) -> Dataplane {
     let dp = dataplane(&json());
+    fill(&dp, routers);
+    dp
+}
+
+/// The entries of such a gateway.
+pub fn fill(dp: &Dataplane, routers: u32) {
     let exact = |v: u64| MatchValue::Exact(u128::from(v));
-    insert(&dp, "port_role", &[exact(1)], 0, "set_role", &[1, u128::from(GATEWAY_MAC)]);
-    insert(&dp, "port_role", &[exact(510)], 0, "set_role", &[2, 0]);
+    insert(dp, "port_role", &[exact(1)], 0, "set_role", &[1, u128::from(GATEWAY_MAC)]);
+    insert(dp, "port_role", &[exact(510)], 0, "set_role", &[2, 0]);
     insert(
-        &dp,
+        dp,
         "source_guard",
         &[MatchValue::Lpm { value: u128::from(SERVICE & !0xff), prefix_len: 24 }],
         0,
@@ -91,7 +97,7 @@ pub fn gateway(routers: u32) -> Dataplane {
         &[],
     );
     insert(
-        &dp,
+        dp,
         "local_service",
         &[exact(SERVICE.into()), exact(17), exact(DMUX_PORT.into())],
         0,
@@ -99,7 +105,7 @@ pub fn gateway(routers: u32) -> Dataplane {
         &[7, GATEWAY.into()],
     );
     insert(
-        &dp,
+        dp,
         "local_service",
         &[exact(GATEWAY.into()), exact(17), exact(DMUX_PORT.into())],
         0,
@@ -107,10 +113,9 @@ pub fn gateway(routers: u32) -> Dataplane {
         &[],
     );
     for n in 0..routers {
-        insert(&dp, "demux", &[exact(41), exact(provider(n).into())], 0, "to_router", &[n.into()]);
-        insert(&dp, "router", &[exact(n.into())], 0, "tunnel", &[u128::from(ROUTER + n), 4000]);
+        insert(dp, "demux", &[exact(41), exact(provider(n).into())], 0, "to_router", &[n.into()]);
+        insert(dp, "router", &[exact(n.into())], 0, "tunnel", &[u128::from(ROUTER + n), 4000]);
     }
-    insert(&dp, "ipv4_route", &[MatchValue::Lpm { value: 0, prefix_len: 0 }], 0, "via", &[1]);
-    insert(&dp, "nexthop", &[exact(1)], 0, "set_nexthop", &[2, u128::from(GATEWAY_MAC), u128::from(NEXT_MAC), 1500]);
-    dp
+    insert(dp, "ipv4_route", &[MatchValue::Lpm { value: 0, prefix_len: 0 }], 0, "via", &[1]);
+    insert(dp, "nexthop", &[exact(1)], 0, "set_nexthop", &[2, u128::from(GATEWAY_MAC), u128::from(NEXT_MAC), 1500]);
 }

@@ -163,7 +163,7 @@ impl Builder {
             return Err(LoadError::unsupported(format!("a program of more than {MAX_CODE} instructions"), "program"));
         }
         for op in &mut self.code {
-            if let Some(t) = target(op) {
+            if let Some(t) = op.target() {
                 *t = resolve(&self.labels, Label(*t))?;
             }
         }
@@ -193,7 +193,7 @@ impl Builder {
             .iter()
             .map(|op| {
                 let mut op = *op;
-                if let Some(t) = target(&mut op) {
+                if let Some(t) = op.target() {
                     *t = follow(*t);
                 }
                 op
@@ -223,7 +223,7 @@ impl Builder {
             .filter(|(at, _)| kept[*at] == *at as u32)
             .map(|(_, op)| {
                 let mut op = *op;
-                if let Some(t) = target(&mut op) {
+                if let Some(t) = op.target() {
                     *t = place(*t);
                 }
                 op
@@ -237,22 +237,6 @@ impl Builder {
     /// Where a label is, after all code was emitted.
     pub(crate) fn at(&self, l: Label) -> Result<u32, LoadError> {
         resolve(&self.labels, l)
-    }
-}
-
-/// The target of a jump.
-fn target(op: &mut Op) -> Option<&mut u32> {
-    match op {
-        Op::Jmp { t }
-        | Op::BrZ { t, .. }
-        | Op::BrNz { t, .. }
-        | Op::BrEq { t, .. }
-        | Op::BrNe { t, .. }
-        | Op::BrLtU { t, .. }
-        | Op::BrLeU { t, .. }
-        | Op::BrLtS { t, .. }
-        | Op::BrLeS { t, .. } => Some(t),
-        _ => None,
     }
 }
 

@@ -92,7 +92,6 @@ impl Compiler<'_> {
             self.b.emit(if verify { Op::VerifyChecksum { ix } } else { Op::UpdateChecksum { ix } });
             self.b.place(skip);
         }
-        self.b.emit(Op::End);
         Ok(())
     }
 }

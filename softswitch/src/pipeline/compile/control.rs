@@ -46,7 +46,7 @@ impl<'a> Compiler<'a> {
     /// Code of the pipeline of this name. Without one, packets pass.
     pub(super) fn gen_pipeline(&mut self, name: &str) -> Result<(), LoadError> {
         let Some(pipeline) = self.pipeline(name)? else {
-            self.b.emit(Op::End);
+            self.b.emit(Op::Jmp { t: self.end.0 });
             return Ok(());
         };
         let ctx = format!("pipeline {name}");
@@ -148,19 +148,29 @@ impl<'a> Compiler<'a> {
         }
 
         let none = nodes.find(none, self.end, &ctx)?;
+        let t = self.index(ix, "tables")?;
+        self.b.emit(Op::Apply { t, ways: u32::from(t) });
         let actions: Vec<usize> = self.out.tables[ix].actions.iter().map(|a| a.0).collect();
         let mut ways = Vec::new();
         for action in actions {
-            let name = &self.out.actions[action].name;
-            let hit = nodes.find(by_action(name, true), self.end, &ctx)?;
-            let miss = nodes.find(by_action(name, false), self.end, &ctx)?;
-            self.used_actions.insert(action);
-            ways.push((hit, miss));
+            // Every table has its own copy of an action's code, so that it goes straight on to the next node.
+            let name = self.out.actions[action].name.clone();
+            let hit = nodes.find(by_action(&name, true), self.end, &ctx)?;
+            let miss = nodes.find(by_action(&name, false), self.end, &ctx)?;
+            let after_hit = self.gen_copy(action, hit)?;
+            ways.push((after_hit, if miss == hit { after_hit } else { self.gen_copy(action, miss)? }));
         }
         self.table_ways[ix] = Some((ways, none));
-        let t = self.index(ix, "tables")?;
-        self.b.emit(Op::Apply { t });
         Ok(nexts)
+    }
+
+    /// Code of an action that goes on at `next`.
+    fn gen_copy(&mut self, action: usize, next: Label) -> Result<Label, LoadError> {
+        let label = self.b.label();
+        self.b.place(label);
+        self.gen_body(action)?;
+        self.b.emit(Op::Jmp { t: next.0 });
+        Ok(label)
     }
 }
 

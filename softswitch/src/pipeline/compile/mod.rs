@@ -7,28 +7,31 @@
 mod actions;
 mod builder;
 mod calcs;
+mod check;
 mod control;
 mod expr;
 mod genexpr;
+mod optimize;
 mod parser;
 mod tables;
+mod wire;
 
 use super::error::LoadError;
 use super::layout::{Field, Layout, Slot};
-use super::ops::{Op, TableAction, TableRt};
+use super::ops::{NarrowSelect, Op, Select, SelectFrom, TableAction, TableRt, Ways};
 use super::program::{Program, StdMeta};
 use actions::ActionSrc;
 use builder::{Builder, Label};
 use serde_json::Value;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 pub(crate) use tables::ones;
 
 /// Largest JSON that is accepted.
 const MAX_JSON_BYTES: usize = 64 << 20;
 
-/// Next nodes of a table: (after a hit, after a miss) by action, and after a miss without an action.
-type Ways = (Vec<(Label, Label)>, Label);
+/// Where a table leads: the code (after a hit, after a miss) by action, and what follows a miss without an action.
+type Leads = (Vec<(Label, Label)>, Label);
 
 struct Compiler<'a> {
     root: &'a Value,
@@ -42,22 +45,22 @@ struct Compiler<'a> {
     register_names: HashMap<String, usize>,
     table_names: HashMap<String, usize>,
     meter_targets: HashMap<usize, (Slot, u8)>,
-    table_ways: Vec<Option<Ways>>,
-    /// Actions that some table runs by lookup, and thus need code of their own.
-    used_actions: BTreeSet<usize>,
-    /// The one `End`.
+    table_ways: Vec<Option<Leads>>,
+    /// Where the block leads that is being generated: parser, then ingress, then egress.
     end: Label,
     /// 1 once the program has called `exit`.
     exit_slot: Slot,
 }
 
 /// Compiles a BMv2 JSON.
-pub(super) fn compile(json: &[u8]) -> Result<Arc<Program>, LoadError> {
+pub(super) fn compile(json: &[u8], optimize: bool) -> Result<Arc<Program>, LoadError> {
     if json.len() > MAX_JSON_BYTES {
         return Err(LoadError::Json(format!("{} bytes; at most {MAX_JSON_BYTES} are read", json.len())));
     }
     let root: Value = serde_json::from_slice(json).map_err(|e| LoadError::Json(e.to_string()))?;
-    let layout = Layout::read(&root)?;
+    let mut layout = Layout::read(&root)?;
+    let error_slot = layout.alloc(1, "program")?;
+    let checksum_slot = layout.alloc(1, "program")?;
     let field_slots = layout.slots;
     let mut b = Builder::new(layout);
     let end = b.label();
@@ -65,7 +68,7 @@ pub(super) fn compile(json: &[u8]) -> Result<Arc<Program>, LoadError> {
     let mut c = Compiler {
         root: &root,
         b,
-        out: Program { field_slots, exit_slot, ..Program::default() },
+        out: Program { field_slots, exit_slot, error_slot, checksum_slot, ..Program::default() },
         actions: Vec::new(),
         action_ids: HashMap::new(),
         calc_names: HashMap::new(),
@@ -75,7 +78,6 @@ pub(super) fn compile(json: &[u8]) -> Result<Arc<Program>, LoadError> {
         table_names: HashMap::new(),
         meter_targets: HashMap::new(),
         table_ways: Vec::new(),
-        used_actions: BTreeSet::new(),
         end,
         exit_slot,
     };
@@ -84,7 +86,13 @@ pub(super) fn compile(json: &[u8]) -> Result<Arc<Program>, LoadError> {
     c.read_actions()?;
     c.read_tables()?;
     c.generate()?;
-    Ok(Arc::new(c.out))
+    let mut out = c.out;
+    if optimize {
+        optimize::optimize(&mut out);
+        wire::plan(&mut out);
+    }
+    check::check(&out)?;
+    Ok(Arc::new(out))
 }
 
 impl Compiler<'_> {
@@ -111,38 +119,28 @@ impl Compiler<'_> {
     }
 
     fn generate(&mut self) -> Result<(), LoadError> {
-        let [parser, verify, ingress, egress, update] = std::array::from_fn(|_| self.b.label());
-        self.b.place(parser);
+        let [start, parsed, routed, leaving] = std::array::from_fn(|_| self.b.label());
+        self.b.place(start);
+        self.end = parsed;
         self.gen_parser()?;
-        self.b.place(verify);
+        self.b.place(parsed);
         self.gen_checksums(true)?;
-        self.b.place(ingress);
+        self.b.emit(Op::ToIngress);
+        self.end = routed;
         self.gen_pipeline("ingress")?;
-        self.b.place(egress);
+        self.b.place(routed);
+        self.b.emit(Op::ToEgress);
         self.b.egress_ts = self.out.std.egress_ts.map(|f| f.slot);
+        self.end = leaving;
         self.gen_pipeline("egress")?;
-        self.b.place(update);
+        self.b.place(leaving);
+        self.b.emit(Op::Leave);
         self.gen_checksums(false)?;
-        // Bodies last: an action may be run by tables of both pipelines, so a use of the egress time stamp is marked
-        // in all of them; it does nothing in ingress.
-        let mut bodies = HashMap::new();
-        for action in self.used_actions.clone() {
-            let label = self.b.label();
-            self.b.place(label);
-            self.gen_body(action)?;
-            self.b.emit(Op::Ret);
-            bodies.insert(action, label);
-        }
-        self.b.place(self.end);
         self.b.emit(Op::End);
         self.read_deparser()?;
         self.out.consts = self.b.finish()?;
-        self.resolve(&bodies)?;
-        self.out.parser = self.b.at(parser)?;
-        self.out.verify = self.b.at(verify)?;
-        self.out.ingress = self.b.at(ingress)?;
-        self.out.egress = self.b.at(egress)?;
-        self.out.update = self.b.at(update)?;
+        self.resolve()?;
+        self.out.start = self.b.at(start)?;
         self.out.code = std::mem::take(&mut self.b.code);
         self.out.slots = self.b.layout.slots;
         self.out.headers = std::mem::take(&mut self.b.layout.headers);
@@ -165,35 +163,54 @@ impl Compiler<'_> {
     }
 
     /// Turns the labels inside selects and tables into places.
-    fn resolve(&mut self, bodies: &HashMap<usize, Label>) -> Result<(), LoadError> {
+    fn resolve(&mut self) -> Result<(), LoadError> {
         for s in &mut self.out.selects {
             s.default = self.b.at(Label(s.default))?;
             for (_, _, t) in &mut s.cases {
                 *t = self.b.at(Label(*t))?;
             }
+            s.narrow = narrow(s);
         }
         for (ix, ways) in self.table_ways.iter().enumerate() {
             let (key, _) = self.out.keys[ix].clone();
             let info = &self.out.tables[ix];
-            let mut rt =
-                TableRt { key, actions: Vec::new(), next_none: 0, meter: self.meter_targets.get(&ix).copied() };
-            for (n, a) in info.actions.iter().enumerate() {
+            let actions = info.actions.iter().map(|a| {
                 let src = &self.actions[a.0];
-                let mut action =
-                    TableAction { code: 0, param_base: src.base, param_words: src.words, next_hit: 0, next_miss: 0 };
-                // A table that no packet reaches has no way.
-                if let (Some((ways, _)), Some(body)) = (ways, bodies.get(&a.0)) {
-                    action.code = self.b.at(*body)?;
-                    action.next_hit = self.b.at(ways[n].0)?;
-                    action.next_miss = self.b.at(ways[n].1)?;
+                TableAction { param_base: src.base, param_words: src.words }
+            });
+            let meter = self.meter_targets.get(&ix).copied();
+            let rt = TableRt { key, actions: actions.collect(), meter };
+            // A table that no packet reaches has no way.
+            let mut to = Ways { actions: vec![(0, 0); rt.actions.len()].into_boxed_slice(), none: 0 };
+            if let Some((ways, none)) = ways {
+                for (to, (hit, miss)) in to.actions.iter_mut().zip(ways) {
+                    *to = (self.b.at(*hit)?, self.b.at(*miss)?);
                 }
-                rt.actions.push(action);
+                to.none = self.b.at(*none)?;
             }
-            if let Some((_, none)) = ways {
-                rt.next_none = self.b.at(*none)?;
-            }
+            self.out.ways.push(to);
             self.out.table_rt.push(rt);
         }
         Ok(())
     }
+}
+
+/// The form for keys of at most 64 bits.
+fn narrow(s: &Select) -> Option<NarrowSelect> {
+    let mut left: u32 = s.parts.iter().map(|p| p.bits).sum();
+    if left > 64 {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for p in &s.parts {
+        left -= p.bits;
+        match p.from {
+            SelectFrom::Slot { slot, width } => parts.push((slot, ones(width) as u64, left as u8)),
+            SelectFrom::Lookahead { .. } => return None,
+        }
+    }
+    // A case that wants a bit beyond the key never matches.
+    let cases = s.cases.iter().filter(|(value, _, _)| value >> 64 == 0);
+    let cases = cases.map(|(value, mask, t)| (*value as u64, *mask as u64, *t)).collect();
+    Some(NarrowSelect { parts: parts.into_boxed_slice(), cases })
 }

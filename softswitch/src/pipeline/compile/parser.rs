@@ -42,7 +42,7 @@ impl Compiler<'_> {
             let ctx = self.b.ctx.clone();
             self.b.place(find(json::get(s, "name", &ctx)?, &ctx)?);
             if loops {
-                self.b.emit(Op::State);
+                self.b.emit(Op::State { t: done.0 });
             }
             for op in json::list(s, "parser_ops", &ctx)? {
                 self.gen_parser_op(op, &ctx)?;
@@ -65,7 +65,7 @@ impl Compiler<'_> {
                 if self.b.layout.headers[h].metadata {
                     return Err(LoadError::invalid("extract of metadata", ctx));
                 }
-                self.b.emit(Op::Extract { h: h as u16 });
+                self.b.emit(Op::Extract { h: h as u16, t: self.end.0 });
             }
             ("set", [dst, src]) => {
                 let (h, f) = json::pair(json::get(dst, "value", ctx)?, ctx)?;
@@ -74,7 +74,7 @@ impl Compiler<'_> {
                     let (bit_offset, width) = lookahead(json::get(src, "value", ctx)?, ctx)?;
                     let ix = self.index(self.out.lookaheads.len(), "lookaheads")?;
                     self.out.lookaheads.push(Lookahead { bit_offset, width, dst });
-                    self.b.emit(Op::Lookahead { ix });
+                    self.b.emit(Op::Lookahead { ix, t: self.end.0 });
                 } else {
                     let e = parse_number(src, &self.scope(ctx))?;
                     self.b.gen_assign(dst, &e)?;
@@ -86,19 +86,19 @@ impl Compiler<'_> {
                 let error = parse_number(error, &self.scope(ctx))?;
                 self.b.gen_branch(&cond, ok, true)?;
                 let a = self.b.gen_u64(&error)?;
-                self.b.emit(Op::ParseFail { a });
+                self.b.emit(Op::ParseFail { a, t: self.end.0 });
                 self.b.place(ok);
             }
             ("shift", [p]) => {
                 let bytes = p.get("value").unwrap_or(p).as_u64().filter(|n| *n <= 65535);
                 let bytes = bytes.ok_or_else(|| LoadError::invalid("a shift that is not 0 to 65535 bytes", ctx))?;
                 let a = self.b.constant(bytes * 8)?;
-                self.b.emit(Op::Advance { a });
+                self.b.emit(Op::Advance { a, t: self.end.0 });
             }
             ("advance", [p]) => {
                 let e = parse_number(p, &self.scope(ctx))?;
                 let a = self.b.gen_u64(&e)?;
-                self.b.emit(Op::Advance { a });
+                self.b.emit(Op::Advance { a, t: self.end.0 });
             }
             ("primitive", [call]) => self.gen_primitive(call, &[], ctx)?,
             (other, _) => {
@@ -144,7 +144,7 @@ impl Compiler<'_> {
         if bits > 128 {
             return Err(LoadError::unsupported(format!("a select on {bits} bits (at most 128)"), ctx));
         }
-        let mut select = Select { parts, cases: Vec::new(), default: self.end.0 };
+        let mut select = Select { parts, cases: Vec::new(), default: self.end.0, narrow: None };
         for t in json::list(s, "transitions", ctx)? {
             let next = find(json::get(t, "next_state", ctx)?, ctx)?;
             let mask = t.get("mask").filter(|m| !m.is_null());
@@ -165,7 +165,7 @@ impl Compiler<'_> {
             self.b.emit(Op::Jmp { t: select.default });
             return Ok(());
         }
-        let ix = self.index(self.out.selects.len(), "selects")?;
+        let ix = u32::from(self.index(self.out.selects.len(), "selects")?);
         self.out.selects.push(select);
         self.b.emit(Op::Select { ix });
         Ok(())

@@ -1,7 +1,8 @@
 //! Fields from and to the bytes of a frame.
 
 use super::super::layout::{Field, Header};
-use super::{mask, set_wide, wide};
+use super::mask;
+use super::slots::Slots;
 
 /// Eight bytes at `at`, big-endian; bytes behind the end read 0.
 #[inline]
@@ -40,18 +41,33 @@ pub(super) fn bits(buf: &[u8], bit: usize, width: u32) -> u128 {
     u128::from(bits64(buf, bit, high)) << 64 | u128::from(bits64(buf, bit + high as usize, 64))
 }
 
-/// Reads a header's fields; `buf` holds all of it.
+/// Reads a header's fields; `buf` is all of it.
 #[inline]
-pub(super) fn extract(h: &Header, buf: &[u8], s: &mut [u64]) {
-    for f in &h.fields {
-        if f.width <= 64 {
-            let v = bits64(buf, f.bit_offset as usize, f.width);
-            s[usize::from(f.slot)] = if f.signed { sign64(v, f.width) } else { v };
-        } else {
-            let v = bits(buf, f.bit_offset as usize, f.width);
-            set_wide(s, f.slot, if f.signed { sign128(v, f.width) } else { v });
+pub(super) fn extract(h: &Header, buf: &[u8], s: Slots<'_>) {
+    match &h.wire {
+        Some(wire) => {
+            for w in &wire.read {
+                s.set(w.slot, load(buf, w.at) >> w.shift & mask(w.width));
+            }
         }
+        None => extract_all(h, buf, s),
     }
+}
+
+#[inline(never)]
+fn extract_all(h: &Header, buf: &[u8], s: Slots<'_>) {
+    for f in &h.fields {
+        s.store(*f, bits(buf, f.bit_offset as usize, f.width));
+    }
+}
+
+/// The eight bytes of a window.
+#[inline]
+fn load(buf: &[u8], at: u16) -> u64 {
+    let at = usize::from(at);
+    let mut b = [0; 8];
+    b.copy_from_slice(&buf[at..at + 8]);
+    u64::from_be_bytes(b)
 }
 
 #[inline]
@@ -66,9 +82,44 @@ pub(super) fn sign128(v: u128, width: u32) -> u128 {
     ((v << up) as i128 >> up) as u128
 }
 
+/// Writes a header into `out`, which is as long as the header.
+#[inline]
+pub(super) fn emit(out: &mut [u8], h: &Header, s: Slots<'_>, frame: &[u8]) {
+    let origin = s.get(h.origin) as usize;
+    if origin != 0
+        && let Some(wire) = &h.wire
+        && let Some(came) = frame.get(origin - 1..origin - 1 + out.len())
+    {
+        copy(out, came);
+        for p in &wire.patches {
+            let mut word = load(out, p.at) & p.keep;
+            for (slot, mask, shift) in &p.fields {
+                word |= (s.get(*slot) & mask) << shift;
+            }
+            let at = usize::from(p.at);
+            out[at..at + 8].copy_from_slice(&word.to_be_bytes());
+        }
+        return;
+    }
+    emit_all(out, h, s);
+}
+
+/// Copies at least eight bytes, eight at a time: headers are too short for the library's way to pay.
+#[inline]
+fn copy(out: &mut [u8], from: &[u8]) {
+    let (words, _) = out.as_chunks_mut::<8>();
+    let (source, _) = from.as_chunks::<8>();
+    for (o, f) in words.iter_mut().zip(source) {
+        *o = *f;
+    }
+    if let (Some(o), Some(f)) = (out.last_chunk_mut::<8>(), from.last_chunk::<8>()) {
+        *o = *f;
+    }
+}
+
 /// Collects fields into whole words, so that a field costs a shift and an or.
 struct Bits<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut [u8],
     word: u64,
     /// Bits of `word` that are filled, from the top.
     used: u32,
@@ -85,29 +136,34 @@ impl Bits<'_> {
         }
         let over = width - free;
         self.word |= v >> over;
-        self.out.extend_from_slice(&self.word.to_be_bytes());
+        self.write(8);
         self.word = if over == 0 { 0 } else { v << (64 - over) };
         self.used = over;
     }
+
+    fn write(&mut self, bytes: usize) {
+        let (now, rest) = std::mem::take(&mut self.out).split_at_mut(bytes);
+        now.copy_from_slice(&self.word.to_be_bytes()[..bytes]);
+        self.out = rest;
+    }
 }
 
-/// Appends a header's fields.
-#[inline]
-pub(super) fn emit(out: &mut Vec<u8>, h: &Header, s: &[u64]) {
+/// Writes all fields.
+fn emit_all(out: &mut [u8], h: &Header, s: Slots<'_>) {
     let mut b = Bits { out, word: 0, used: 0 };
     for f in &h.fields {
         put(&mut b, f, s);
     }
-    let (word, bytes) = (b.word.to_be_bytes(), (b.used / 8) as usize);
-    out.extend_from_slice(&word[..bytes]);
+    let bytes = (b.used / 8) as usize;
+    b.write(bytes);
 }
 
 #[inline]
-fn put(b: &mut Bits<'_>, f: &Field, s: &[u64]) {
+fn put(b: &mut Bits<'_>, f: &Field, s: Slots<'_>) {
     if f.width <= 64 {
-        b.put(s[usize::from(f.slot)] & mask(f.width as u8), f.width);
+        b.put(s.get(f.slot) & mask(f.width as u8), f.width);
     } else {
-        let v = wide(s, f.slot);
+        let v = s.wide(f.slot);
         b.put((v >> 64) as u64 & mask((f.width - 64) as u8), f.width - 64);
         b.put(v as u64, 64);
     }
@@ -126,7 +182,7 @@ mod tests {
             bit += w;
             slot += if *w > 64 { 2 } else { 1 };
         }
-        let h = Header { type_id: 0, metadata: false, valid: 0, bytes: bit / 8, fields };
+        let h = Header { type_id: 0, metadata: false, valid: 0, bytes: bit / 8, fields, origin: 0, wire: None };
         (h, usize::from(slot))
     }
 
@@ -139,19 +195,21 @@ mod tests {
             }
             let (h, slots) = header(&widths);
             let mut s = vec![0; slots];
+            // SAFETY: the header uses the slots that were counted for it.
+            let s = unsafe { Slots::new(&mut s) };
             let frame = &bytes[..h.bytes as usize];
-            extract(&h, frame, &mut s);
+            extract(&h, frame, s);
             // Each field against a bit-by-bit reading.
             for f in &h.fields {
                 let naive = (0..f.width).fold(0u128, |v, i| {
                     let bit = (f.bit_offset + i) as usize;
                     v << 1 | u128::from(frame[bit / 8] >> (7 - bit % 8) & 1)
                 });
-                let got = if f.wide() { wide(&s, f.slot) } else { u128::from(s[usize::from(f.slot)]) };
+                let got = if f.wide() { s.wide(f.slot) } else { u128::from(s.get(f.slot)) };
                 prop_assert_eq!(got, naive);
             }
-            let mut out = Vec::new();
-            emit(&mut out, &h, &s);
+            let mut out = vec![0xff; frame.len()];
+            emit(&mut out, &h, s, frame);
             prop_assert_eq!(&out[..], frame);
         }
     }

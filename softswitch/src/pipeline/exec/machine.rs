@@ -1,11 +1,12 @@
 //! The interpreter.
 
-use super::super::layout::Slot;
-use super::super::ops::{Cc, Op, SelectFrom, WideOp, WideShift};
+use super::super::layout::DROP_PORT;
+use super::super::ops::{Op, Select, SelectFrom};
 use super::super::program::Program;
 use super::super::tables::{Dataplane, Side};
-use super::bytes::{bits, extract, sign64, sign128};
-use super::{MAX_PARSER_STATES, Packet, mask, set_wide, wide};
+use super::bytes::{bits, extract, sign64};
+use super::slots::Slots;
+use super::{MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
 use std::sync::atomic::Ordering;
 
 /// Parser errors that the target itself raises (core.p4's numbers).
@@ -17,155 +18,238 @@ pub(super) struct Machine<'a, 'f> {
     pub p: &'a Program,
     pub dp: &'a Dataplane,
     pub side: &'a Side,
-    pub s: &'a mut [u64],
-    pub pkt: &'a mut Packet<'f>,
+    pub s: Slots<'a>,
+    pub pkt: Packet<'f>,
     pub calc: &'a mut Vec<u8>,
 }
 
-fn at(i: Slot) -> usize {
-    usize::from(i)
-}
-
-fn wide_mask(w: u8) -> u128 {
-    u128::MAX >> (128 - u32::from(w))
-}
-
 impl Machine<'_, '_> {
-    /// Runs from `pc` to the next `End`.
-    #[inline]
-    pub(super) fn run(&mut self, pc: u32) {
+    /// Runs a packet from the parser to where it ends, which is left in `pkt.verdict`.
+    pub(super) fn run(&mut self) {
         let code = self.p.code.as_slice();
-        let mut pc = pc as usize;
-        // Where an action returns to.
-        let mut back = 0usize;
+        let s = self.s;
+        // SAFETY: `compile::check` has seen that the start and every target is an instruction.
+        let go = |t: u32| {
+            debug_assert!((t as usize) < code.len());
+            unsafe { code.as_ptr().add(t as usize) }
+        };
+        let mut ip = go(self.p.start);
         // Narrow instructions, written once.
         macro_rules! alu {
             ($d:expr, $w:expr, $v:expr) => {
-                self.s[at($d)] = $v & mask($w)
+                s.set($d, $v & mask($w))
             };
         }
         macro_rules! branch {
             ($cond:expr, $t:expr) => {
                 if $cond {
-                    pc = $t as usize;
+                    ip = go($t);
                 }
             };
         }
-        while let Some(op) = code.get(pc) {
-            pc += 1;
+        // What the parser does goes on elsewhere if it fails.
+        macro_rules! attempt {
+            ($done:expr, $t:expr) => {
+                if !$done {
+                    ip = go($t);
+                }
+            };
+        }
+        loop {
+            // SAFETY: it came from `go`, or from the line below behind an instruction that is not the last one, as that
+            // one never goes on to the next; see `compile::check`. Behind the last one it is not used.
+            let op = unsafe { &*ip };
+            ip = ip.wrapping_add(1);
             match *op {
-                Op::Mov { d, a, w } => alu!(d, w, self.s[at(a)]),
-                Op::Add { d, a, b, w } => alu!(d, w, self.s[at(a)].wrapping_add(self.s[at(b)])),
-                Op::Sub { d, a, b, w } => alu!(d, w, self.s[at(a)].wrapping_sub(self.s[at(b)])),
-                Op::Mul { d, a, b, w } => alu!(d, w, self.s[at(a)].wrapping_mul(self.s[at(b)])),
-                Op::And { d, a, b, w } => alu!(d, w, self.s[at(a)] & self.s[at(b)]),
-                Op::Or { d, a, b, w } => alu!(d, w, self.s[at(a)] | self.s[at(b)]),
-                Op::Xor { d, a, b, w } => alu!(d, w, self.s[at(a)] ^ self.s[at(b)]),
-                Op::Not { d, a, w } => alu!(d, w, !self.s[at(a)]),
+                Op::Copy { d, a } => s.set(d, s.get(a)),
+                Op::Mov { d, a, w } => alu!(d, w, s.get(a)),
+                Op::Add { d, a, b, w } => alu!(d, w, s.get(a).wrapping_add(s.get(b))),
+                Op::Sub { d, a, b, w } => alu!(d, w, s.get(a).wrapping_sub(s.get(b))),
+                Op::Mul { d, a, b, w } => alu!(d, w, s.get(a).wrapping_mul(s.get(b))),
+                Op::And { d, a, b, w } => alu!(d, w, s.get(a) & s.get(b)),
+                Op::Or { d, a, b, w } => alu!(d, w, s.get(a) | s.get(b)),
+                Op::Xor { d, a, b, w } => alu!(d, w, s.get(a) ^ s.get(b)),
+                Op::Not { d, a, w } => alu!(d, w, !s.get(a)),
                 Op::Shl { d, a, b, w } => {
-                    let k = self.s[at(b)];
-                    alu!(d, w, if k < 64 { self.s[at(a)] << k } else { 0 });
+                    let k = s.get(b);
+                    alu!(d, w, if k < 64 { s.get(a) << k } else { 0 });
                 }
                 Op::Shr { d, a, b, w } => {
-                    let k = self.s[at(b)];
-                    alu!(d, w, if k < 64 { self.s[at(a)] >> k } else { 0 });
+                    let k = s.get(b);
+                    alu!(d, w, if k < 64 { s.get(a) >> k } else { 0 });
                 }
                 Op::Sar { d, a, b, w } => {
-                    let k = self.s[at(b)].min(63);
-                    alu!(d, w, (self.s[at(a)] as i64 >> k) as u64);
+                    let k = s.get(b).min(63);
+                    alu!(d, w, (s.get(a) as i64 >> k) as u64);
                 }
-                Op::ShlI { d, a, k, w } => alu!(d, w, self.s[at(a)].checked_shl(u32::from(k)).unwrap_or(0)),
-                Op::ShrI { d, a, k, w } => alu!(d, w, self.s[at(a)].checked_shr(u32::from(k)).unwrap_or(0)),
-                Op::SarI { d, a, k, w } => alu!(d, w, (self.s[at(a)] as i64 >> k.min(63)) as u64),
-                Op::Div { d, a, b } => self.s[at(d)] = self.s[at(a)].checked_div(self.s[at(b)]).unwrap_or(0),
-                Op::Rem { d, a, b } => self.s[at(d)] = self.s[at(a)].checked_rem(self.s[at(b)]).unwrap_or(0),
-                Op::Sext { d, a, w } => self.s[at(d)] = sign64(self.s[at(a)], u32::from(w)),
-                Op::Set { d, a, b, cc } => {
-                    let (a, b) = (self.s[at(a)], self.s[at(b)]);
-                    self.s[at(d)] = u64::from(match cc {
-                        Cc::Eq => a == b,
-                        Cc::Ne => a != b,
-                        Cc::LtU => a < b,
-                        Cc::LeU => a <= b,
-                        Cc::LtS => (a as i64) < b as i64,
-                        Cc::LeS => a as i64 <= b as i64,
-                    });
+                Op::ShlI { d, a, k, w } => alu!(d, w, s.get(a).checked_shl(u32::from(k)).unwrap_or(0)),
+                Op::ShrI { d, a, k, w } => alu!(d, w, s.get(a).checked_shr(u32::from(k)).unwrap_or(0)),
+                Op::SarI { d, a, k, w } => alu!(d, w, (s.get(a) as i64 >> k.min(63)) as u64),
+                Op::Div { d, a, b } => s.set(d, s.get(a).checked_div(s.get(b)).unwrap_or(0)),
+                Op::Rem { d, a, b } => s.set(d, s.get(a).checked_rem(s.get(b)).unwrap_or(0)),
+                Op::Sext { d, a, w } => s.set(d, sign64(s.get(a), u32::from(w))),
+                Op::Set { d, a, b, cc } => s.set(d, u64::from(cc.holds(s.get(a), s.get(b)))),
+
+                Op::Jmp { t } => ip = go(t),
+                Op::BrZ { a, t } => branch!(s.get(a) == 0, t),
+                Op::BrNz { a, t } => branch!(s.get(a) != 0, t),
+                Op::BrEq { a, b, t } => branch!(s.get(a) == s.get(b), t),
+                Op::BrNe { a, b, t } => branch!(s.get(a) != s.get(b), t),
+                Op::BrLtU { a, b, t } => branch!(s.get(a) < s.get(b), t),
+                Op::BrLeU { a, b, t } => branch!(s.get(a) <= s.get(b), t),
+                Op::BrLtS { a, b, t } => branch!((s.get(a) as i64) < s.get(b) as i64, t),
+                Op::BrLeS { a, b, t } => branch!(s.get(a) as i64 <= s.get(b) as i64, t),
+
+                Op::Apply { t, ways } => ip = go(self.apply(usize::from(t), ways as usize)),
+                Op::Extract { h, t } => attempt!(self.extract(usize::from(h)), t),
+                Op::Select { ix } => ip = go(self.select(ix as usize)),
+                Op::Lookahead { ix, t } => attempt!(self.lookahead(ix), t),
+                Op::Advance { a, t } => attempt!(self.advance(s.get(a)), t),
+                Op::ParseFail { a, t } => {
+                    s.set(self.p.error_slot, s.get(a));
+                    ip = go(t);
                 }
-
-                Op::Jmp { t } => pc = t as usize,
-                Op::BrZ { a, t } => branch!(self.s[at(a)] == 0, t),
-                Op::BrNz { a, t } => branch!(self.s[at(a)] != 0, t),
-                Op::BrEq { a, b, t } => branch!(self.s[at(a)] == self.s[at(b)], t),
-                Op::BrNe { a, b, t } => branch!(self.s[at(a)] != self.s[at(b)], t),
-                Op::BrLtU { a, b, t } => branch!(self.s[at(a)] < self.s[at(b)], t),
-                Op::BrLeU { a, b, t } => branch!(self.s[at(a)] <= self.s[at(b)], t),
-                Op::BrLtS { a, b, t } => branch!((self.s[at(a)] as i64) < self.s[at(b)] as i64, t),
-                Op::BrLeS { a, b, t } => branch!(self.s[at(a)] as i64 <= self.s[at(b)] as i64, t),
-
-                Op::Apply { t } => {
-                    let t = usize::from(t);
-                    let found = self.dp.apply(self.side, t, self.s, self.pkt.frame.len() as u64, self.pkt.now_us);
-                    let rt = &self.p.table_rt[t];
-                    if let (Some(colour), Some((d, w))) = (found.colour, rt.meter) {
-                        self.s[at(d)] = colour & mask(w);
-                    }
-                    match found.action {
-                        Some(a) => {
-                            let a = &rt.actions[a];
-                            pc = a.code as usize;
-                            back = if found.hit { a.next_hit } else { a.next_miss } as usize;
-                        }
-                        None => pc = rt.next_none as usize,
-                    }
-                }
-                Op::Ret => pc = back,
-                Op::End => return,
-
-                Op::State => {
+                Op::State { t } => {
                     self.pkt.states += 1;
                     if self.pkt.states > MAX_PARSER_STATES {
-                        self.pkt.parser_error = PARSER_TIMEOUT;
+                        s.set(self.p.error_slot, PARSER_TIMEOUT);
+                        ip = go(t);
+                    }
+                }
+                Op::ToIngress => {
+                    s.set_field(self.p.std.parser_error, s.get(self.p.error_slot));
+                    s.set_field(self.p.std.checksum_error, s.get(self.p.checksum_slot));
+                    s.set(self.p.exit_slot, 0);
+                }
+                Op::ToEgress => {
+                    if !self.enter_egress() {
                         return;
                     }
                 }
-                Op::Extract { h } => {
-                    let h = &self.p.headers[usize::from(h)];
-                    let rest = &self.pkt.frame[self.pkt.parsed..];
-                    if rest.len() < h.bytes as usize {
-                        self.pkt.parser_error = PACKET_TOO_SHORT;
-                        return;
-                    }
-                    extract(h, rest, self.s);
-                    self.s[at(h.valid)] = 1;
-                    self.pkt.parsed += h.bytes as usize;
-                }
-                Op::Select { ix } => pc = self.select(ix) as usize,
-                Op::ParseFail { a } => {
-                    self.pkt.parser_error = self.s[at(a)];
-                    return;
-                }
-                Op::Lookahead { ix } => {
-                    if !self.lookahead(ix) {
+                Op::Leave => {
+                    if !self.leave() {
                         return;
                     }
                 }
-                Op::Advance { a } => {
-                    if !self.advance(self.s[at(a)]) {
-                        return;
-                    }
-                }
-                ref other => self.rare(other),
+                Op::End => return,
+                // All are named: without a default, the jump needs no bounds check.
+                Op::AddHeader { .. }
+                | Op::RemoveHeader { .. }
+                | Op::CopyHeader { .. }
+                | Op::Hash { .. }
+                | Op::Count { .. }
+                | Op::Meter { .. }
+                | Op::RegRead { .. }
+                | Op::RegWrite { .. }
+                | Op::Truncate { .. }
+                | Op::Assert { .. }
+                | Op::EgressClock
+                | Op::VerifyChecksum { .. }
+                | Op::UpdateChecksum { .. }
+                | Op::WMov { .. }
+                | Op::WBin { .. }
+                | Op::WShift { .. }
+                | Op::WNot { .. }
+                | Op::WSext { .. }
+                | Op::WSet { .. }
+                | Op::ZExt { .. }
+                | Op::SExt { .. }
+                | Op::WSat { .. }
+                | Op::WSatU { .. } => self.rare(op),
             }
         }
     }
 
-    fn select(&mut self, ix: u16) -> u32 {
-        let select = &self.p.selects[usize::from(ix)];
+    #[inline(always)]
+    fn enter_egress(&mut self) -> bool {
+        let (s, std) = (self.s, &self.p.std);
+        let port = s.field(std.egress_spec);
+        if self.pkt.assert_failed {
+            self.pkt.verdict = Verdict::AssertFailed;
+            return false;
+        }
+        if s.field(std.mcast_grp) != 0 {
+            self.pkt.verdict = Verdict::NoGroup;
+            return false;
+        }
+        if port == DROP_PORT {
+            return false;
+        }
+        self.pkt.port = port as u16;
+        s.set_field(std.egress_port, port);
+        // BMv2 sets the drop port + 1, which wraps to 0 in nine bits.
+        s.set_field(std.egress_spec, DROP_PORT + 1);
+        s.set_field(std.packet_length, self.pkt.length);
+        s.set_field(std.enq_timestamp, self.pkt.now_us);
+        s.set(self.p.exit_slot, 0);
+        true
+    }
+
+    #[inline(always)]
+    fn leave(&mut self) -> bool {
+        if self.pkt.assert_failed {
+            self.pkt.verdict = Verdict::AssertFailed;
+            return false;
+        }
+        if self.s.field(self.p.std.egress_spec) == DROP_PORT {
+            return false;
+        }
+        self.pkt.verdict = Verdict::Sent;
+        true
+    }
+
+    /// Looks up a table, puts the arguments of the action where its code expects them, and returns where that is.
+    #[inline(always)]
+    fn apply(&mut self, t: usize, ways: usize) -> u32 {
+        let (rt, ways) = (&self.p.table_rt[t], &self.p.ways[ways]);
+        let found = self.dp.lookup(self.side, t, self.s.all(), self.pkt.frame.len() as u64, self.pkt.now_us);
+        if let (Some(colour), Some((d, w))) = (found.colour, rt.meter) {
+            self.s.set(d, colour & mask(w));
+        }
+        let action = found.action as usize;
+        match (rt.actions.get(action), ways.actions.get(action)) {
+            (Some(a), Some((hit, miss))) => {
+                for (slot, w) in (a.param_base..a.param_base + a.param_words).zip(found.args) {
+                    self.s.set(slot, w.load(Ordering::Relaxed));
+                }
+                if found.hit { *hit } else { *miss }
+            }
+            _ => ways.none,
+        }
+    }
+
+    #[inline(always)]
+    fn extract(&mut self, h: usize) -> bool {
+        let h = &self.p.headers[h];
+        let Some(rest) = self.pkt.frame.get(self.pkt.parsed..self.pkt.parsed + h.bytes as usize) else {
+            self.s.set(self.p.error_slot, PACKET_TOO_SHORT);
+            return false;
+        };
+        extract(h, rest, self.s);
+        self.s.set(h.valid, 1);
+        self.s.set(h.origin, self.pkt.parsed as u64 + 1);
+        self.pkt.parsed += h.bytes as usize;
+        true
+    }
+
+    #[inline(always)]
+    fn select(&mut self, ix: usize) -> u32 {
+        let select = &self.p.selects[ix];
+        let Some(narrow) = &select.narrow else { return self.wide_select(select) };
+        let mut key = 0;
+        for (slot, mask, shift) in &narrow.parts {
+            key |= (self.s.get(*slot) & mask) << shift;
+        }
+        narrow.cases.iter().find(|(value, m, _)| key & m == *value).map_or(select.default, |(_, _, t)| *t)
+    }
+
+    #[inline(never)]
+    fn wide_select(&self, select: &Select) -> u32 {
         let mut key = 0u128;
         for part in &select.parts {
             let v = match part.from {
-                SelectFrom::Slot { slot, width } if width <= 64 => u128::from(self.s[at(slot)] & mask(width as u8)),
-                SelectFrom::Slot { slot, width } => wide(self.s, slot) & wide_mask(width as u8),
+                SelectFrom::Slot { slot, width } if width <= 64 => u128::from(self.s.get(slot) & mask(width as u8)),
+                SelectFrom::Slot { slot, width } => self.s.wide(slot) & wide_mask(width as u8),
                 // BMv2 reads beyond a packet that is too short for the lookahead; here those bits are 0.
                 SelectFrom::Lookahead { bit_offset, width } => {
                     bits(self.pkt.frame, self.pkt.parsed * 8 + bit_offset as usize, width)
@@ -180,185 +264,24 @@ impl Machine<'_, '_> {
         let l = &self.p.lookaheads[usize::from(ix)];
         let rest = self.pkt.frame.len() - self.pkt.parsed;
         if rest * 8 < (l.bit_offset + l.width) as usize {
-            self.pkt.parser_error = PACKET_TOO_SHORT;
+            self.s.set(self.p.error_slot, PACKET_TOO_SHORT);
             return false;
         }
         let v = bits(self.pkt.frame, self.pkt.parsed * 8 + l.bit_offset as usize, l.width);
-        self.store(l.dst, v);
+        self.s.store(l.dst, v);
         true
-    }
-
-    /// Writes a field of any kind.
-    fn store(&mut self, f: super::super::layout::Field, v: u128) {
-        match (f.wide(), f.signed) {
-            (false, false) => self.s[at(f.slot)] = v as u64 & mask(f.width as u8),
-            (false, true) => self.s[at(f.slot)] = sign64(v as u64, f.width),
-            (true, false) => set_wide(self.s, f.slot, v & wide_mask(f.width as u8)),
-            (true, true) => set_wide(self.s, f.slot, sign128(v, f.width)),
-        }
     }
 
     fn advance(&mut self, bits: u64) -> bool {
         let rest = (self.pkt.frame.len() - self.pkt.parsed) as u64;
         if !bits.is_multiple_of(8) {
-            self.pkt.parser_error = PARSER_INVALID_ARGUMENT;
+            self.s.set(self.p.error_slot, PARSER_INVALID_ARGUMENT);
         } else if bits / 8 > rest {
-            self.pkt.parser_error = PACKET_TOO_SHORT;
+            self.s.set(self.p.error_slot, PACKET_TOO_SHORT);
         } else {
             self.pkt.parsed += (bits / 8) as usize;
             return true;
         }
         false
-    }
-
-    /// What the program has few of on a packet's way.
-    fn rare(&mut self, op: &Op) {
-        let p = self.p;
-        match *op {
-            Op::AddHeader { h } => {
-                let h = &p.headers[usize::from(h)];
-                if self.s[at(h.valid)] == 0 {
-                    for f in &h.fields {
-                        self.store(*f, 0);
-                    }
-                    self.s[at(h.valid)] = 1;
-                    self.pkt.length = self.pkt.length.wrapping_add(u64::from(h.bytes));
-                }
-            }
-            Op::RemoveHeader { h } => {
-                let h = &p.headers[usize::from(h)];
-                if self.s[at(h.valid)] != 0 {
-                    self.s[at(h.valid)] = 0;
-                    self.pkt.length = self.pkt.length.wrapping_sub(u64::from(h.bytes));
-                }
-            }
-            Op::CopyHeader { d, s } => {
-                let (d, s) = (&p.headers[usize::from(d)], &p.headers[usize::from(s)]);
-                self.s[at(d.valid)] = self.s[at(s.valid)];
-                if self.s[at(s.valid)] != 0 {
-                    for (d, s) in d.fields.iter().zip(&s.fields) {
-                        self.s[at(d.slot)] = self.s[at(s.slot)];
-                        if d.wide() {
-                            self.s[at(d.slot) + 1] = self.s[at(s.slot) + 1];
-                        }
-                    }
-                }
-            }
-            Op::Hash { ix } => {
-                let h = &p.hashes[usize::from(ix)];
-                // BMv2's rule: a size of 0 counts as 1.
-                let size = self.s[at(h.size)].max(1);
-                let base = self.s[at(h.base)];
-                let v = self.calculate(h.calc) % size;
-                self.store(h.dst, u128::from(v.wrapping_add(base)));
-            }
-            Op::Count { counter, index } => {
-                let index = self.s[at(index)] as usize;
-                if let Some(c) = self.dp.counters[usize::from(counter)].get(index) {
-                    c.count(self.pkt.frame.len() as u64);
-                }
-            }
-            Op::Meter { meter, index, d, w } => {
-                let (unit, cells) = &self.dp.meters[usize::from(meter)];
-                if let Some(m) = cells.get(self.s[at(index)] as usize) {
-                    self.s[at(d)] = m.execute(*unit, self.pkt.frame.len() as u64, self.pkt.now_us) & mask(w);
-                }
-            }
-            Op::RegRead { reg, index, d } => {
-                if let Some(r) = self.dp.registers[usize::from(reg)].get(self.s[at(index)] as usize) {
-                    self.s[at(d)] = r.load(Ordering::Relaxed);
-                }
-            }
-            Op::RegWrite { reg, index, a } => {
-                if let Some(r) = self.dp.registers[usize::from(reg)].get(self.s[at(index)] as usize) {
-                    let width = p.registers[usize::from(reg)].width as u8;
-                    r.store(self.s[at(a)] & mask(width), Ordering::Relaxed);
-                }
-            }
-            Op::Truncate { a } => {
-                let len = usize::try_from(self.s[at(a)]).unwrap_or(usize::MAX);
-                self.pkt.truncate = self.pkt.truncate.min(len);
-            }
-            Op::Assert { a } => self.pkt.assert_failed |= self.s[at(a)] == 0,
-            Op::EgressClock => {
-                if self.pkt.in_egress && !self.pkt.egress_stamped {
-                    self.pkt.egress_stamped = true;
-                    super::set(self.s, p.std.egress_ts, self.dp.clock().now_us());
-                }
-            }
-            Op::VerifyChecksum { ix } => {
-                let c = &p.checksums[usize::from(ix)];
-                let v = self.calculate(c.calc);
-                self.pkt.checksum_error |= v != self.s[at(c.target.slot)];
-            }
-            Op::UpdateChecksum { ix } => {
-                let c = &p.checksums[usize::from(ix)];
-                let v = self.calculate(c.calc);
-                self.store(c.target, u128::from(v));
-            }
-            ref wide_op => self.wide_op(wide_op),
-        }
-    }
-
-    fn calculate(&mut self, calc: u16) -> u64 {
-        let payload = &self.pkt.frame[self.pkt.parsed..];
-        let payload = &payload[..payload.len().min(self.pkt.truncate)];
-        self.p.calcs[usize::from(calc)].value(self.s, payload, self.calc)
-    }
-
-    fn wide_op(&mut self, op: &Op) {
-        match *op {
-            Op::WMov { d, a, w } => set_wide(self.s, d, wide(self.s, a) & wide_mask(w)),
-            Op::WBin { op, d, a, b, w } => {
-                let (a, b) = (wide(self.s, a), wide(self.s, b));
-                let v = match op {
-                    WideOp::Add => a.wrapping_add(b),
-                    WideOp::Sub => a.wrapping_sub(b),
-                    WideOp::Mul => a.wrapping_mul(b),
-                    WideOp::And => a & b,
-                    WideOp::Or => a | b,
-                    WideOp::Xor => a ^ b,
-                    WideOp::Div => a.checked_div(b).unwrap_or(0),
-                    WideOp::Rem => a.checked_rem(b).unwrap_or(0),
-                };
-                set_wide(self.s, d, v & wide_mask(w));
-            }
-            Op::WShift { op, d, a, b, w } => {
-                let (a, k) = (wide(self.s, a), self.s[at(b)].min(128) as u32);
-                let v = match op {
-                    WideShift::Shl => a.checked_shl(k).unwrap_or(0),
-                    WideShift::Shr => a.checked_shr(k).unwrap_or(0),
-                    WideShift::Sar => (a as i128 >> k.min(127)) as u128,
-                };
-                set_wide(self.s, d, v & wide_mask(w));
-            }
-            Op::WNot { d, a, w } => set_wide(self.s, d, !wide(self.s, a) & wide_mask(w)),
-            Op::WSext { d, a, w } => set_wide(self.s, d, sign128(wide(self.s, a), u32::from(w))),
-            Op::WSet { d, a, b, cc } => {
-                let (a, b) = (wide(self.s, a), wide(self.s, b));
-                self.s[at(d)] = u64::from(match cc {
-                    Cc::Eq => a == b,
-                    Cc::Ne => a != b,
-                    Cc::LtU => a < b,
-                    Cc::LeU => a <= b,
-                    Cc::LtS => (a as i128) < b as i128,
-                    Cc::LeS => a as i128 <= b as i128,
-                });
-            }
-            Op::ZExt { d, a } => set_wide(self.s, d, u128::from(self.s[at(a)])),
-            Op::SExt { d, a } => set_wide(self.s, d, i128::from(self.s[at(a)] as i64) as u128),
-            Op::WSat { d, a, w, signed } => {
-                let v = wide(self.s, a) as i128;
-                let (lo, hi) = if signed {
-                    (-1i128 << (w - 1), !(-1i128 << (w - 1)))
-                } else {
-                    (0, if w >= 127 { i128::MAX } else { (1 << w) - 1 })
-                };
-                set_wide(self.s, d, v.clamp(lo, hi) as u128);
-            }
-            Op::WSatU { d, a, w } => set_wide(self.s, d, wide(self.s, a).min(if w == 0 { 0 } else { wide_mask(w) })),
-            // All others are run by the callers of this function.
-            _ => {}
-        }
     }
 }

@@ -7,10 +7,13 @@
 
 mod bytes;
 mod machine;
+mod rare;
+mod slots;
 
-use super::layout::{DROP_PORT, Field, Slot};
 use super::program::Program;
 use super::tables::{Dataplane, Side};
+use slots::Slots;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Longest frame that is processed; longer ones are dropped and counted in [`WorkerStats::oversize`].
@@ -39,8 +42,8 @@ pub struct WorkerStats {
 pub struct Worker {
     program: Arc<Program>,
     slots: Vec<u64>,
-    /// The frame that leaves.
-    out: Vec<u8>,
+    /// Room for the frame that leaves: [`MAX_FRAME`] bytes of payload, and all headers before it.
+    out: Box<[u8]>,
     calc: Vec<u8>,
     stats: WorkerStats,
 }
@@ -50,16 +53,24 @@ struct Packet<'a> {
     frame: &'a [u8],
     /// Bytes that the parser has taken.
     parsed: usize,
-    parser_error: u64,
-    checksum_error: bool,
     truncate: usize,
     /// BMv2's packet length register: the frame's length, plus and minus headers added and removed.
     length: u64,
     now_us: u64,
-    in_egress: bool,
     egress_stamped: bool,
     assert_failed: bool,
     states: u32,
+    verdict: Verdict,
+    port: u16,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Dropped,
+    NoGroup,
+    AssertFailed,
+    Sent,
 }
 
 /// A worker that holds one side of the tables; see [`Worker::batch`].
@@ -73,6 +84,7 @@ impl Worker {
     /// A worker for this data plane's program.
     pub fn new(dp: &Dataplane) -> Self {
         let program = Arc::clone(dp.program());
+        let headers: usize = program.deparse.iter().map(|h| program.headers[*h].bytes as usize).sum();
         let mut slots = vec![0; program.slots.max(1)];
         for (slot, v) in &program.consts {
             slots[usize::from(*slot)] = *v;
@@ -80,7 +92,7 @@ impl Worker {
         Self {
             program,
             slots,
-            out: Vec::with_capacity(2048),
+            out: vec![0; MAX_FRAME + headers].into_boxed_slice(),
             calc: Vec::with_capacity(256),
             stats: WorkerStats::default(),
         }
@@ -125,108 +137,72 @@ impl Batch<'_, '_> {
             w.stats.oversize += 1;
             return;
         }
-        if let Some(port) = w.run(self.dp, &self.side, ingress_port, frame, now_us) {
-            w.stats.sent += 1;
-            out(port, &w.out);
+        let (verdict, port, sent) = w.run(self.dp, &self.side, ingress_port, frame, now_us);
+        match verdict {
+            Verdict::Sent if sent.len() <= MAX_FRAME => {
+                w.stats.sent += 1;
+                out(port, &w.out[sent]);
+            }
+            Verdict::Sent => w.stats.oversize += 1,
+            Verdict::Dropped => w.stats.dropped += 1,
+            Verdict::NoGroup => w.stats.no_group += 1,
+            Verdict::AssertFailed => w.stats.assert_failed += 1,
         }
     }
 }
 
 impl Worker {
-    /// Runs one packet; what leaves is in `self.out`.
-    fn run(&mut self, dp: &Dataplane, side: &Side, ingress_port: u16, frame: &[u8], now_us: u64) -> Option<u16> {
-        let program = Arc::clone(&self.program);
-        let p = program.as_ref();
-        let s = self.slots.as_mut_slice();
-        s[..p.field_slots].fill(0);
-        let std = &p.std;
-        let mut pkt = Packet {
+    /// Runs one packet. What leaves is in that part of `self.out`.
+    fn run(
+        &mut self,
+        dp: &Dataplane,
+        side: &Side,
+        ingress_port: u16,
+        frame: &[u8],
+        now_us: u64,
+    ) -> (Verdict, u16, Range<usize>) {
+        let p = self.program.as_ref();
+        self.slots[..p.field_slots].fill(0);
+        // SAFETY: `slots` has `p.slots` of them, and `compile::check` has seen that no instruction uses one beyond.
+        let s = unsafe { Slots::new(&mut self.slots) };
+        s.set_field(p.std.ingress_port, u64::from(ingress_port));
+        s.set_field(p.std.packet_length, frame.len() as u64);
+        s.set_field(p.std.ingress_ts, now_us);
+        let pkt = Packet {
             frame,
             parsed: 0,
-            parser_error: 0,
-            checksum_error: false,
             truncate: usize::MAX,
             length: frame.len() as u64,
             now_us,
-            in_egress: false,
             egress_stamped: false,
             assert_failed: false,
             states: 0,
+            verdict: Verdict::Dropped,
+            port: 0,
         };
-        set(s, std.ingress_port, u64::from(ingress_port));
-        set(s, std.packet_length, frame.len() as u64);
-        set(s, std.ingress_ts, now_us);
-
-        let mut m = machine::Machine { p, dp, side, s, pkt: &mut pkt, calc: &mut self.calc };
-        m.run(p.parser);
-        m.run(p.verify);
-        set(m.s, std.parser_error, m.pkt.parser_error);
-        set(m.s, std.checksum_error, u64::from(m.pkt.checksum_error));
-        m.s[usize::from(p.exit_slot)] = 0;
-        m.run(p.ingress);
-        if m.pkt.assert_failed {
-            self.stats.assert_failed += 1;
-            return None;
-        }
-        if get(m.s, std.mcast_grp) != 0 {
-            self.stats.no_group += 1;
-            return None;
-        }
-        let port = get(m.s, std.egress_spec);
-        if port == DROP_PORT {
-            self.stats.dropped += 1;
-            return None;
-        }
-        set(m.s, std.egress_port, port);
-        // BMv2 sets the drop port + 1, which wraps to 0 in nine bits.
-        set(m.s, std.egress_spec, DROP_PORT + 1);
-        set(m.s, std.packet_length, m.pkt.length);
-        set(m.s, std.enq_timestamp, now_us);
-        m.s[usize::from(p.exit_slot)] = 0;
-        m.pkt.in_egress = true;
-        m.run(p.egress);
-        if m.pkt.assert_failed {
-            self.stats.assert_failed += 1;
-            return None;
-        }
-        if get(m.s, std.egress_spec) == DROP_PORT {
-            self.stats.dropped += 1;
-            return None;
-        }
-        m.run(p.update);
-        self.deparse(p, &pkt).then_some(port as u16)
-    }
-
-    /// Writes the frame that leaves into `self.out`. False if it is too long.
-    fn deparse(&mut self, p: &Program, pkt: &Packet<'_>) -> bool {
-        self.out.clear();
-        for h in &p.deparse {
-            let h = &p.headers[*h];
-            if self.slots[usize::from(h.valid)] != 0 {
-                bytes::emit(&mut self.out, h, &self.slots);
-            }
-        }
-        self.out.extend_from_slice(&pkt.frame[pkt.parsed..]);
-        self.out.truncate(pkt.truncate);
-        if self.out.len() > MAX_FRAME {
-            self.stats.oversize += 1;
-            return false;
-        }
-        true
+        let mut m = machine::Machine { p, dp, side, s, pkt, calc: &mut self.calc };
+        m.run();
+        let pkt = m.pkt;
+        let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };
+        (pkt.verdict, pkt.port, 0..len)
     }
 }
 
-/// Writes a field of the target, cut to its width, if the program has it.
-#[inline]
-fn set(s: &mut [u64], f: Option<Field>, v: u64) {
-    if let Some(f) = f {
-        s[usize::from(f.slot)] = v & mask(f.width as u8);
+/// Writes the frame that leaves into `out`, which has room for all headers and the longest payload. Returns its length.
+fn deparse(p: &Program, s: Slots<'_>, pkt: &Packet<'_>, out: &mut [u8]) -> usize {
+    let mut at = 0;
+    for h in &p.deparse {
+        let h = &p.headers[*h];
+        if s.get(h.valid) != 0 {
+            let end = at + h.bytes as usize;
+            bytes::emit(&mut out[at..end], h, s, pkt.frame);
+            at = end;
+        }
     }
-}
-
-#[inline]
-fn get(s: &[u64], f: Option<Field>) -> u64 {
-    f.map_or(0, |f| s[usize::from(f.slot)])
+    let payload = &pkt.frame[pkt.parsed..];
+    let end = at + payload.len();
+    out[at..end].copy_from_slice(payload);
+    end.min(pkt.truncate)
 }
 
 /// As many ones (1..=64).
@@ -235,16 +211,8 @@ fn mask(w: u8) -> u64 {
     u64::MAX >> (64 - u32::from(w))
 }
 
-/// The two slots of a wide value.
+/// As many ones (1..=128).
 #[inline]
-fn wide(s: &[u64], at: Slot) -> u128 {
-    let at = usize::from(at);
-    u128::from(s[at]) | u128::from(s[at + 1]) << 64
-}
-
-#[inline]
-fn set_wide(s: &mut [u64], at: Slot, v: u128) {
-    let at = usize::from(at);
-    s[at] = v as u64;
-    s[at + 1] = (v >> 64) as u64;
+fn wide_mask(w: u8) -> u128 {
+    u128::MAX >> (128 - u32::from(w))
 }

@@ -17,7 +17,19 @@ pub(crate) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
     fn from_bits(b: &Bits) -> Self;
     /// The wide form.
     fn bits(&self) -> Bits;
+    /// A hash whose upper bits are good.
+    fn mix(&self, seed: u64) -> u64;
 }
+
+/// Both halves of a 128-bit product: each bit of either factor moves about half of the result's.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let p = u128::from(a) * u128::from(b);
+    p as u64 ^ (p >> 64) as u64
+}
+
+/// An odd number without a pattern (from the digits of pi).
+const ODD: u64 = 0x243f_6a88_85a3_08d3;
 
 impl Key for u64 {
     const ZERO: Self = 0;
@@ -34,6 +46,10 @@ impl Key for u64 {
     }
     fn bits(&self) -> Bits {
         [*self, 0, 0, 0, 0, 0, 0, 0]
+    }
+    #[inline]
+    fn mix(&self, seed: u64) -> u64 {
+        fold(self ^ seed, ODD)
     }
 }
 
@@ -52,6 +68,10 @@ impl Key for u128 {
     }
     fn bits(&self) -> Bits {
         [*self as u64, (*self >> 64) as u64, 0, 0, 0, 0, 0, 0]
+    }
+    #[inline]
+    fn mix(&self, seed: u64) -> u64 {
+        fold(fold(*self as u64 ^ seed, ODD) ^ (*self >> 64) as u64, ODD)
     }
 }
 
@@ -86,6 +106,10 @@ impl<const N: usize> Key for [u64; N] {
             *a = *b;
         }
         r
+    }
+    #[inline]
+    fn mix(&self, seed: u64) -> u64 {
+        self.iter().fold(seed, |h, w| fold(h ^ w, ODD))
     }
 }
 

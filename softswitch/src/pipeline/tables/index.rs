@@ -2,10 +2,9 @@
 
 use super::super::ops::KeyPart;
 use super::bits::{Bits, Key};
+use super::exact::Exact;
 use super::lpm::Lpm;
 use super::tss::Tss;
-use foldhash::fast::RandomState;
-use std::collections::HashMap;
 
 /// A key as a control plane gives it, packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub(crate) enum Index {
 }
 
 pub(crate) enum Matcher<K: Key> {
-    Exact(HashMap<K, u32, RandomState>),
+    Exact(Exact<K>),
     Lpm(Lpm<K>),
     Ternary(Tss<K>),
 }
@@ -121,7 +120,7 @@ pub(crate) fn field_of(p: &KeyPart, s: &[u64]) -> u128 {
 impl<K: Key> Matcher<K> {
     fn new(search: Search) -> Self {
         match search {
-            Search::Exact => Self::Exact(HashMap::default()),
+            Search::Exact => Self::Exact(Exact::default()),
             Search::Lpm => Self::Lpm(Lpm::default()),
             Search::Ternary => Self::Ternary(Tss::default()),
         }
@@ -130,7 +129,7 @@ impl<K: Key> Matcher<K> {
     #[inline]
     fn lookup(&self, k: K, ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
         match self {
-            Self::Exact(m) => m.get(&k).copied(),
+            Self::Exact(m) => m.get(&k),
             Self::Lpm(l) => l.lookup(&k),
             Self::Ternary(t) => t.lookup(&k, &|bounds| {
                 bounds.iter().zip(ranges).all(|((lo, hi), p)| (*lo..=*hi).contains(&field_of(p, s)))
@@ -140,7 +139,7 @@ impl<K: Key> Matcher<K> {
 
     fn find(&self, k: &FullKey) -> Option<u32> {
         match self {
-            Self::Exact(m) => m.get(&K::from_bits(&k.value)).copied(),
+            Self::Exact(m) => m.get(&K::from_bits(&k.value)),
             Self::Lpm(l) => l.find(&K::from_bits(&k.value), &K::from_bits(&k.mask)),
             Self::Ternary(t) => t.find(k),
         }
@@ -148,9 +147,7 @@ impl<K: Key> Matcher<K> {
 
     fn insert(&mut self, k: &FullKey, entry: u32) {
         match self {
-            Self::Exact(m) => {
-                m.insert(K::from_bits(&k.value), entry);
-            }
+            Self::Exact(m) => m.insert(K::from_bits(&k.value), entry),
             Self::Lpm(l) => l.insert(K::from_bits(&k.value), K::from_bits(&k.mask), ones_in(&k.mask), entry),
             Self::Ternary(t) => t.insert(k, entry),
         }

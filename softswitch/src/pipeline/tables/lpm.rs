@@ -1,15 +1,14 @@
 //! Longest prefix match: a hash table for each prefix length that is in use, longest first.
 
 use super::bits::Key;
-use foldhash::fast::RandomState;
-use std::collections::HashMap;
+use super::exact::Exact;
 
 /// Prefixes of one length.
 struct Level<K> {
     mask: K,
     /// Number of ones in the mask: the prefix length, plus the widths of the exact fields beside it.
     ones: u32,
-    entries: HashMap<K, u32, RandomState>,
+    entries: Exact<K>,
 }
 
 /// Prefixes, and exact fields beside them.
@@ -27,7 +26,7 @@ impl<K> Default for Lpm<K> {
 impl<K: Key> Lpm<K> {
     #[inline]
     pub(crate) fn lookup(&self, k: &K) -> Option<u32> {
-        self.levels.iter().find_map(|l| l.entries.get(&k.and(&l.mask)).copied())
+        self.levels.iter().find_map(|l| l.entries.get(&k.and(&l.mask)))
     }
 
     fn level(&self, mask: &K) -> Option<usize> {
@@ -35,13 +34,13 @@ impl<K: Key> Lpm<K> {
     }
 
     pub(crate) fn find(&self, k: &K, mask: &K) -> Option<u32> {
-        self.levels[self.level(mask)?].entries.get(k).copied()
+        self.levels[self.level(mask)?].entries.get(k)
     }
 
     pub(crate) fn insert(&mut self, k: K, mask: K, ones: u32, entry: u32) {
         let at = self.level(&mask).unwrap_or_else(|| {
             let at = self.levels.partition_point(|l| l.ones > ones);
-            self.levels.insert(at, Level { mask, ones, entries: HashMap::default() });
+            self.levels.insert(at, Level { mask, ones, entries: Exact::default() });
             at
         });
         self.levels[at].entries.insert(k, entry);

@@ -12,6 +12,7 @@
 
 mod bits;
 mod encode;
+mod exact;
 mod index;
 mod lpm;
 mod read;
@@ -52,6 +53,7 @@ pub(crate) struct Side {
 pub(crate) struct Shared {
     /// Words of one version of an action with its arguments.
     words: usize,
+    keyless: bool,
     counted: bool,
     unit: Option<MeterUnit>,
     records: Slab<AtomicU64>,
@@ -98,11 +100,12 @@ pub struct Dataplane {
 }
 
 /// What a table lookup came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
     pub hit: bool,
-    /// Index among the table's actions.
-    pub action: Option<usize>,
+    /// Index among the table's actions; beyond them, there is none.
+    pub action: u64,
+    pub args: &'a [AtomicU64],
     /// Colour of the direct meter.
     pub colour: Option<u64>,
 }
@@ -161,13 +164,12 @@ impl Dataplane {
         self.sides[side].write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks up the table for a packet: counts and meters a hit, and puts the arguments of the action where its code
-    /// expects them.
+    /// Looks up the table for a packet; counts and meters a hit.
     #[inline]
-    pub(crate) fn apply(&self, side: &Side, t: usize, s: &mut [u64], frame_len: u64, now_us: u64) -> Found {
-        let (shared, rt) = (&self.shared[t], &self.program.table_rt[t]);
-        let entry = if rt.key.is_empty() { None } else { side.tables[t].lookup(&shared.hashed, &shared.ranges, s) };
-        let mut found = Found { hit: entry.is_some(), action: None, colour: None };
+    pub(crate) fn lookup(&self, side: &Side, t: usize, s: &[u64], frame_len: u64, now_us: u64) -> Found<'_> {
+        let shared = &self.shared[t];
+        let entry = if shared.keyless { None } else { side.tables[t].lookup(&shared.hashed, &shared.ranges, s) };
+        let mut colour = None;
         if let Some(e) = entry {
             if shared.counted
                 && let Some(c) = shared.counters.get(e).first()
@@ -175,21 +177,13 @@ impl Dataplane {
                 c.count(frame_len);
             }
             if let Some(unit) = shared.unit {
-                found.colour = shared.meters.get(e).first().map(|m| m.execute(unit, frame_len, now_us));
+                colour = shared.meters.get(e).first().map(|m| m.execute(unit, frame_len, now_us));
             }
         }
         let version = shared.version(entry.unwrap_or(DEFAULT), side.number);
-        let Some((head, args)) = version.split_first() else { return found };
-        let head = head.load(Ordering::Relaxed);
-        if let Some(a) = rt.actions.get(head as usize) {
-            found.action = Some(head as usize);
-            let base = usize::from(a.param_base);
-            let params = &mut s[base..base + usize::from(a.param_words)];
-            for (d, w) in params.iter_mut().zip(args) {
-                *d = w.load(Ordering::Relaxed);
-            }
-        }
-        found
+        let (action, args) =
+            version.split_first().map_or((NO_ACTION, version), |(a, r)| (a.load(Ordering::Relaxed), r));
+        Found { hit: entry.is_some(), action, args, colour }
     }
 }
 
@@ -211,6 +205,7 @@ fn shared(program: &Program, t: usize) -> Shared {
     let parts = |v: Vec<(&KeyPart, _)>| v.into_iter().map(|(p, _)| *p).collect();
     let shared = Shared {
         words,
+        keyless: rt.key.is_empty(),
         counted: info.direct_counter,
         unit: info.direct_meter.as_ref().map(|(_, u)| *u),
         records: Slab::new(2 * words),

@@ -1,0 +1,243 @@
+//! Which slots an instruction reads and writes: what the checks at load and the optimizer go by.
+
+use super::calc::Input;
+use super::layout::{Field, Header, Slot};
+use super::ops::{KeyPart, Op, SelectFrom};
+use super::program::Program;
+
+/// What happens to a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// Always written.
+    Write,
+    /// Written in some cases.
+    MayWrite,
+}
+use Access::{MayWrite, Read, Write};
+
+impl Program {
+    /// Calls `f` with every slot that the instruction touches; reads come before writes.
+    pub(crate) fn touches(&self, op: &Op, f: &mut dyn FnMut(Slot, Access)) {
+        match *op {
+            Op::Mov { d, a, .. }
+            | Op::Copy { d, a }
+            | Op::Not { d, a, .. }
+            | Op::ShlI { d, a, .. }
+            | Op::ShrI { d, a, .. }
+            | Op::SarI { d, a, .. }
+            | Op::Sext { d, a, .. } => {
+                f(a, Read);
+                f(d, Write);
+            }
+            Op::Add { d, a, b, .. }
+            | Op::Sub { d, a, b, .. }
+            | Op::Mul { d, a, b, .. }
+            | Op::And { d, a, b, .. }
+            | Op::Or { d, a, b, .. }
+            | Op::Xor { d, a, b, .. }
+            | Op::Shl { d, a, b, .. }
+            | Op::Shr { d, a, b, .. }
+            | Op::Sar { d, a, b, .. }
+            | Op::Div { d, a, b }
+            | Op::Rem { d, a, b }
+            | Op::Set { d, a, b, .. } => {
+                f(a, Read);
+                f(b, Read);
+                f(d, Write);
+            }
+            Op::WMov { d, a, .. }
+            | Op::WNot { d, a, .. }
+            | Op::WSext { d, a, .. }
+            | Op::WSat { d, a, .. }
+            | Op::WSatU { d, a, .. } => {
+                pair(a, Read, f);
+                pair(d, Write, f);
+            }
+            Op::WBin { d, a, b, .. } => {
+                pair(a, Read, f);
+                pair(b, Read, f);
+                pair(d, Write, f);
+            }
+            Op::WShift { d, a, b, .. } => {
+                pair(a, Read, f);
+                f(b, Read);
+                pair(d, Write, f);
+            }
+            Op::WSet { d, a, b, .. } => {
+                pair(a, Read, f);
+                pair(b, Read, f);
+                f(d, Write);
+            }
+            Op::ZExt { d, a } | Op::SExt { d, a } => {
+                f(a, Read);
+                pair(d, Write, f);
+            }
+            Op::Advance { a, .. } => {
+                f(a, Read);
+                f(self.error_slot, MayWrite);
+            }
+            Op::ParseFail { a, .. } => {
+                f(a, Read);
+                f(self.error_slot, Write);
+            }
+            Op::State { .. } => f(self.error_slot, MayWrite),
+            Op::BrZ { a, .. } | Op::BrNz { a, .. } | Op::Truncate { a } | Op::Assert { a } => f(a, Read),
+            Op::BrEq { a, b, .. }
+            | Op::BrNe { a, b, .. }
+            | Op::BrLtU { a, b, .. }
+            | Op::BrLeU { a, b, .. }
+            | Op::BrLtS { a, b, .. }
+            | Op::BrLeS { a, b, .. } => {
+                f(a, Read);
+                f(b, Read);
+            }
+            Op::Count { index, .. } => f(index, Read),
+            Op::Meter { index, d, .. } | Op::RegRead { index, d, .. } => {
+                f(index, Read);
+                f(d, MayWrite);
+            }
+            Op::RegWrite { index, a, .. } => {
+                f(index, Read);
+                f(a, Read);
+            }
+            Op::EgressClock => opt(self.std.egress_ts, MayWrite, f),
+            Op::Jmp { .. } => {}
+            _ => self.touches_more(op, f),
+        }
+    }
+
+    /// Those that refer to tables of the program.
+    fn touches_more(&self, op: &Op, f: &mut dyn FnMut(Slot, Access)) {
+        match *op {
+            Op::AddHeader { h } => {
+                let h = &self.headers[usize::from(h)];
+                f(h.valid, Read);
+                header(h, MayWrite, f);
+                f(h.valid, Write);
+            }
+            Op::RemoveHeader { h } => {
+                let h = &self.headers[usize::from(h)];
+                f(h.valid, Read);
+                f(h.valid, Write);
+            }
+            Op::CopyHeader { d, s } => {
+                let (d, s) = (&self.headers[usize::from(d)], &self.headers[usize::from(s)]);
+                f(s.valid, Read);
+                header(s, Read, f);
+                header(d, MayWrite, f);
+                f(d.valid, Write);
+            }
+            Op::Extract { h, .. } => {
+                let h = &self.headers[usize::from(h)];
+                header(h, MayWrite, f);
+                f(h.valid, MayWrite);
+                f(self.error_slot, MayWrite);
+            }
+            Op::Lookahead { ix, .. } => {
+                field(self.lookaheads[usize::from(ix)].dst, MayWrite, f);
+                f(self.error_slot, MayWrite);
+            }
+            Op::Select { ix } => {
+                for p in &self.selects[ix as usize].parts {
+                    if let SelectFrom::Slot { slot, width } = p.from {
+                        f(slot, Read);
+                        if width > 64 {
+                            f(slot + 1, Read);
+                        }
+                    }
+                }
+            }
+            Op::Hash { ix } => {
+                let h = &self.hashes[usize::from(ix)];
+                f(h.base, Read);
+                f(h.size, Read);
+                self.calc(h.calc, f);
+                field(h.dst, Write, f);
+            }
+            Op::VerifyChecksum { ix } => {
+                let c = &self.checksums[usize::from(ix)];
+                self.calc(c.calc, f);
+                f(c.target.slot, Read);
+                f(self.checksum_slot, MayWrite);
+            }
+            Op::UpdateChecksum { ix } => {
+                let c = &self.checksums[usize::from(ix)];
+                self.calc(c.calc, f);
+                field(c.target, Write, f);
+            }
+            Op::Apply { t, .. } => {
+                let rt = &self.table_rt[usize::from(t)];
+                rt.key.iter().for_each(|k| key_part(k, f));
+                for a in &rt.actions {
+                    (a.param_base..a.param_base + a.param_words).for_each(|s| f(s, MayWrite));
+                }
+                rt.meter.iter().for_each(|(d, _)| f(*d, MayWrite));
+            }
+            Op::ToIngress => {
+                f(self.error_slot, Read);
+                f(self.checksum_slot, Read);
+                opt(self.std.parser_error, Write, f);
+                opt(self.std.checksum_error, Write, f);
+                f(self.exit_slot, Write);
+            }
+            Op::ToEgress => {
+                opt(self.std.egress_spec, Read, f);
+                opt(self.std.mcast_grp, Read, f);
+                for d in [self.std.egress_port, self.std.egress_spec, self.std.packet_length, self.std.enq_timestamp] {
+                    opt(d, Write, f);
+                }
+                f(self.exit_slot, Write);
+            }
+            Op::Leave => opt(self.std.egress_spec, Read, f),
+            Op::End => {
+                for h in &self.deparse {
+                    f(self.headers[*h].valid, Read);
+                    header(&self.headers[*h], Read, f);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn calc(&self, ix: u16, f: &mut dyn FnMut(Slot, Access)) {
+        for i in &self.calcs[usize::from(ix)].inputs {
+            if let Input::Field(i) = i {
+                i.valid.iter().for_each(|v| f(*v, Read));
+                field(*i, Read, f);
+            }
+        }
+    }
+}
+
+fn pair(s: Slot, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+    f(s, a);
+    f(s + 1, a);
+}
+
+fn field(s: Field, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+    f(s.slot, a);
+    if s.wide() {
+        f(s.slot + 1, a);
+    }
+}
+
+fn opt(s: Option<Field>, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+    if let Some(s) = s {
+        f(s.slot, a);
+    }
+}
+
+/// The fields of a header, and where it came from.
+pub(crate) fn header(h: &Header, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+    h.fields.iter().for_each(|x| field(*x, a, f));
+    f(h.origin, a);
+}
+
+fn key_part(k: &KeyPart, f: &mut dyn FnMut(Slot, Access)) {
+    k.valid.iter().for_each(|v| f(*v, Read));
+    f(k.slot, Read);
+    if k.width > 64 {
+        f(k.slot + 1, Read);
+    }
+}
