@@ -3,7 +3,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`pipeline`] | BMv2 JSON compiled to a flat program, and the machine that runs packets through it |
-//! | [`ports`] | where frames enter and leave: AF_PACKET, UDP, memory; emulated links; captures |
+//! | [`ports`] | where frames enter and leave: AF_PACKET, TAP, UDP, memory; emulated links; captures |
 //! | [`server`] | the P4Runtime service |
 //! | [`switch`] | the three put together |
 //!

@@ -19,12 +19,13 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use crate::pipeline::Clock;
+use crate::ports::carrier::LinkWatch;
 use crate::ports::pcap::PcapWriter;
 use crate::ports::tx::{PortCounters, TxPort};
 use crate::ports::wake::Waker;
 use crate::ports::{
-    DROP_PORT, Device, LinkConfig, MAX_FRAME, MemoryPort, PortError, PortId, PortSpec, PortStatistics, Receive,
-    Transmit, packet, udp,
+    self, DROP_PORT, LinkConfig, MAX_FRAME, MemoryPort, PortError, PortId, PortSpec, PortStates, PortStatistics,
+    Receive, Transmit,
 };
 use crate::server::config::ForwardingPipeline;
 use crate::server::control::Control;
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     /// Where packet-ins go: the primary's stream.
     pub(crate) packet_ins: ArcSwapOption<StreamSender>,
     pub(crate) waker: Arc<Waker>,
+    /// Which ports are up.
+    pub(crate) port_states: Arc<PortStates>,
     pub(crate) counters: SwitchCounters,
     pub(crate) stopping: AtomicBool,
     injected: SyncSender<Vec<u8>>,
@@ -209,6 +212,7 @@ impl SwitchBuilder {
             live: ArcSwapOption::empty(),
             packet_ins: ArcSwapOption::empty(),
             waker: Arc::new(Waker::new()?),
+            port_states: Arc::default(),
             counters: SwitchCounters::default(),
             stopping: AtomicBool::new(false),
             injected,
@@ -225,6 +229,7 @@ impl SwitchBuilder {
             shared,
             new_ports,
             ports: Mutex::default(),
+            links: LinkWatch::default(),
             thread: Some(thread),
         };
         for port in self.ports {
@@ -240,6 +245,7 @@ pub struct Switch {
     control: Arc<Control>,
     new_ports: SyncSender<NewPort>,
     ports: Mutex<BTreeMap<PortId, Arc<PortCounters>>>,
+    links: LinkWatch,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -262,23 +268,20 @@ impl Switch {
     /// # Errors
     /// A number that is taken, or a device that cannot be opened.
     pub fn add_port(&self, spec: &PortSpec) -> Result<Option<SocketAddr>, PortError> {
-        // Opened on this thread: a raw socket belongs to the network namespace of the thread that opens it.
-        let (receive, transmit, address): (Box<dyn Receive>, Box<dyn Transmit>, _) = match &spec.device {
-            Device::Interface(name) => {
-                let (receive, transmit) = packet::open(name)?;
-                (Box::new(receive), Box::new(transmit), None)
-            }
-            Device::Udp { local, remote } => {
-                let (receive, transmit, address) = udp::open(*local, *remote)?;
-                (Box::new(receive), Box::new(transmit), Some(address))
-            }
-        };
+        // Opened on this thread: an interface is one of the network namespace of the thread that opens it.
+        let opened = ports::open(&spec.device)?;
         let pcap = spec
             .pcap
             .as_ref()
             .map(|path| PcapWriter::create(path).map_err(|source| PortError::Capture { path: path.clone(), source }));
-        self.attach(spec.number, receive, transmit, &spec.link, pcap.transpose()?)?;
-        Ok(address)
+        self.attach(spec.number, opened.receive, opened.transmit, &spec.link, pcap.transpose()?)?;
+        match opened.carrier {
+            Some(carrier) => {
+                self.links.add(&self.shared.port_states, spec.number, carrier).map_err(PortError::no_thread)?
+            }
+            None => drop(self.shared.port_states.set(spec.number, true)),
+        }
+        Ok(opened.address)
     }
 
     /// Adds a port in memory and returns its outside end.
@@ -288,6 +291,7 @@ impl Switch {
     pub fn add_memory_port(&self, number: PortId, link: &LinkConfig) -> Result<MemoryPort, PortError> {
         let (outside, receive, transmit) = MemoryPort::pair(number, Arc::clone(&self.shared.waker));
         self.attach(number, Box::new(receive), Box::new(transmit), link, None)?;
+        self.shared.port_states.set(number, true);
         Ok(outside)
     }
 
@@ -325,6 +329,12 @@ impl Switch {
     #[must_use]
     pub fn port_statistics(&self) -> BTreeMap<PortId, PortStatistics> {
         self.ports().iter().map(|(number, counters)| (*number, counters.read())).collect()
+    }
+
+    /// Which ports are up, now and later.
+    #[must_use]
+    pub fn port_states(&self) -> &Arc<PortStates> {
+        &self.shared.port_states
     }
 
     /// What the switch as a whole has dropped or sent to its controller.

@@ -1,4 +1,4 @@
-//! AF_PACKET ports on veth pairs, inside a network namespace that the test makes for itself.
+//! AF_PACKET ports on veth pairs, and TAP ports, inside a network namespace that the test makes for itself.
 //!
 //! The outer test starts this binary again inside `unshare` and runs the rest of the test there: a namespace of
 //! users needs a process of its own, and nothing of the machine is touched. Where neither root nor unprivileged user
@@ -22,19 +22,21 @@ const INSIDE: &str = "DMUX_TEST_INSIDE_NAMESPACE";
 const THROUGH: &str = "all of it held";
 
 #[test]
-fn af_packet_ports_in_a_namespace_of_their_own() {
+fn ports_over_interfaces_in_a_namespace_of_their_own() {
     if std::env::var_os(INSIDE).is_some() {
         frames_and_their_tags_cross_both_ways();
         long_frames_cross_whole();
         sums_left_to_the_hardware_are_completed();
         an_interface_that_goes_down_comes_back();
+        a_port_is_up_while_its_link_is();
+        a_tap_port_is_made_and_carries_what_the_host_sends();
         println!("{THROUGH}");
         return;
     }
     let inner = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--"])
         .arg(std::env::current_exe().unwrap())
-        .args(["--nocapture", "af_packet_ports_in_a_namespace_of_their_own"])
+        .args(["--nocapture", "ports_over_interfaces_in_a_namespace_of_their_own"])
         .env(INSIDE, "1")
         .output()
         .expect("`unshare` (util-linux) is needed to test AF_PACKET ports");
@@ -244,4 +246,85 @@ fn an_interface_that_goes_down_comes_back() {
         assert!(Instant::now() < deadline, "{:?}", switch.port_statistics());
     }
     assert_eq!(b.receive(), Some((sent, None)));
+}
+
+/// Waits for a port to be up or down.
+fn until(switch: &Switch, port: u16, up: bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while switch.port_states().is_up(port) != up {
+        assert!(Instant::now() < deadline, "port {port} is not {}", if up { "up" } else { "down" });
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn a_port_is_up_while_its_link_is() {
+    let switch = portal_switch();
+    assert!(!switch.port_states().is_up(1), "a port that is not there is down");
+    let _wire = Wire::pair(&switch, 1, "z1");
+    let _memory = switch.add_memory_port(2, &Default::default()).unwrap();
+    let changes = switch.port_states().changes();
+    until(&switch, 1, true);
+    ip("link set z1 down");
+    until(&switch, 1, false);
+    ip("link set z1 up");
+    until(&switch, 1, true);
+    // The far end is down: the interface itself is up, but there is no link.
+    ip("link set z1-far down");
+    until(&switch, 1, false);
+    assert!(changes.has_changed().unwrap());
+    assert!(switch.port_states().is_up(2));
+    ip("link del z1");
+    until(&switch, 1, false);
+}
+
+fn a_tap_port_is_made_and_carries_what_the_host_sends() {
+    let switch = portal_switch();
+    switch.add_port(&"1@tap:tap1".parse().unwrap()).unwrap();
+    let b = Wire::pair(&switch, 2, "t2");
+    wire(&switch, 1, 2);
+    wire(&switch, 2, 1);
+    until(&switch, 1, true);
+    // The host resolves an address behind the port: its ARP request leaves at port 2.
+    ip("addr add 198.51.100.1/24 dev tap1");
+    let host = std::net::UdpSocket::bind("198.51.100.1:0").unwrap();
+    host.set_read_timeout(Some(PATIENCE)).unwrap();
+    host.send_to(b"question", "198.51.100.2:7").unwrap();
+    let arp = loop {
+        let (frame, _) = b.receive().expect("an ARP request");
+        if frame[12..14] == [0x08, 0x06] {
+            break frame;
+        }
+    };
+    let mut reply = arp.clone();
+    reply[..6].copy_from_slice(&arp[6..12]);
+    reply[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x42]);
+    reply[21] = 2;
+    reply[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 0x42]);
+    reply[28..32].copy_from_slice(&arp[38..42]);
+    reply[32..42].copy_from_slice(&arp[22..32]);
+    b.send(&reply);
+    // And then the datagram itself, whose sum is complete although nobody computed it in hardware.
+    let datagram = loop {
+        let (frame, _) = b.receive().expect("the datagram");
+        if frame[12..14] == [0x08, 0x00] {
+            break frame;
+        }
+    };
+    assert_eq!((&datagram[..6], &datagram[42..]), (&[2, 0, 0, 0, 0, 0x42][..], &b"question"[..]));
+    // Back to the host, with the addresses and ports turned round, which leaves the sum as it is.
+    let mut answer = datagram.clone();
+    answer[..6].copy_from_slice(&datagram[6..12]);
+    answer[6..12].copy_from_slice(&datagram[..6]);
+    for (at, length) in [(26, 4), (34, 2)] {
+        answer[at..at + length].copy_from_slice(&datagram[at + length..at + 2 * length]);
+        answer[at + length..at + 2 * length].copy_from_slice(&datagram[at..at + length]);
+    }
+    b.send(&answer);
+    let mut buffer = [0; 64];
+    let (length, from) = host.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..length], from.to_string()), (&b"question"[..], "198.51.100.2:7".to_owned()));
+    // It is gone with the switch.
+    drop(switch);
+    // SAFETY: a live, terminated name.
+    assert_eq!(unsafe { libc::if_nametoindex(c"tap1".as_ptr()) }, 0);
 }

@@ -22,6 +22,13 @@ fn an_interface_by_itself_is_a_plain_port() {
 }
 
 #[test]
+fn a_tap_interface_is_named_after_its_kind() {
+    let port = parse("3@tap:tap-blue,delay=1ms");
+    assert_eq!((port.number, port.device), (3, Device::Tap("tap-blue".to_owned())));
+    assert_eq!(port.link.delay, Duration::from_millis(1));
+}
+
+#[test]
 fn every_option_is_understood() {
     let port = parse("7@veth0,delay=1.5ms,loss=0.25%,rate=64kbit,queue=9,seed=11,pcap=/tmp/x/a.pcap");
     assert_eq!(port.link.delay, Duration::from_micros(1500));

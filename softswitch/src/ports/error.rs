@@ -44,6 +44,14 @@ pub enum PortError {
         /// The interface.
         interface: String,
     },
+    /// Opening a TAP interface is not permitted.
+    #[error(
+        "opening the TAP interface \"{interface}\" needs CAP_NET_ADMIN and access to /dev/net/tun: run as root, inside `unshare -Urn`, or have an administrator make it (`ip tuntap add {interface} mode tap user USER`, then set it up)"
+    )]
+    TapNotPermitted {
+        /// The interface.
+        interface: String,
+    },
     /// A system call failed.
     #[error("{what}: {source}")]
     Io {
@@ -66,6 +74,10 @@ pub enum PortError {
 }
 
 impl PortError {
+    pub(crate) fn no_thread(source: io::Error) -> Self {
+        Self::io("no thread can be started to watch links", source)
+    }
+
     pub(crate) fn io(what: impl Into<String>, source: io::Error) -> Self {
         Self::Io { what: what.into(), source }
     }

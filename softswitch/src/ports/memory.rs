@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::wake::Waker;
-use super::{PortId, Receive, Transmit};
+use super::{MAX_FRAME, PortId, Receive, Transmit};
 
 /// Frames that may wait in each direction; the next one is dropped, as on a wire nobody reads.
 pub const MEMORY_QUEUE_FRAMES: usize = 4096;
@@ -66,8 +66,12 @@ impl MemoryPort {
         self.number
     }
 
-    /// Sends a frame into the switch; false when [`MEMORY_QUEUE_FRAMES`] are waiting already.
+    /// Sends a frame of 1 to [`MAX_FRAME`] bytes into the switch; false when it has another length, or when
+    /// [`MEMORY_QUEUE_FRAMES`] are waiting already.
     pub fn send(&self, frame: &[u8]) -> bool {
+        if frame.is_empty() || frame.len() > MAX_FRAME {
+            return false;
+        }
         let accepted = lock(&self.shared.to_switch).push(frame);
         self.waker.wake();
         accepted

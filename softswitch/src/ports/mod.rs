@@ -1,22 +1,28 @@
 //! Ports: where frames enter and leave the switch.
 //!
 //! A port is a receiving half and a transmitting half, so that a frame can be handed on to any port, the one it
-//! came from included, straight out of the receive buffer. The kinds (in memory, AF_PACKET, UDP) know nothing of
+//! came from included, straight out of the receive buffer. The kinds (in memory, AF_PACKET, TAP, UDP) know nothing of
 //! delay, loss, rates, captures or counts: those belong to [`tx::TxPort`], which every frame leaves through, and
 //! to the worker, which every frame enters through.
 
+pub mod carrier;
 pub mod error;
 pub mod link;
 pub mod memory;
 pub mod packet;
 pub mod pcap;
 pub mod spec;
+pub mod tap;
 pub mod tx;
 pub mod udp;
 pub mod wake;
 
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
+use carrier::Carrier;
+
+pub use carrier::PortStates;
 pub use error::PortError;
 pub use link::LinkConfig;
 pub use memory::MemoryPort;
@@ -60,4 +66,42 @@ pub trait Transmit: Send {
 
     /// Sends what is kept. Returns how many frames could not be sent since the last flush.
     fn flush(&mut self) -> u64;
+}
+
+/// A device, opened.
+pub(crate) struct Opened {
+    pub(crate) receive: Box<dyn Receive>,
+    pub(crate) transmit: Box<dyn Transmit>,
+    /// Where a UDP port receives.
+    pub(crate) address: Option<SocketAddr>,
+    /// `None` for a device that is always up.
+    pub(crate) carrier: Option<Carrier>,
+}
+
+/// Opens a device. An interface is one of the network namespace of the thread that calls this.
+pub(crate) fn open(device: &Device) -> Result<Opened, PortError> {
+    let carrier = |name: &str| {
+        let carrier = Carrier::of(name)
+            .map_err(|e| PortError::io(format!("interface {name}: no socket to ask for its state"), e))?;
+        if !carrier.is_up() {
+            tracing::warn!("interface {name} is down or has no link: nothing passes until `ip link set {name} up`");
+        }
+        Ok(Some(carrier))
+    };
+    Ok(match device {
+        Device::Interface(name) => {
+            let (receive, transmit) = packet::open(name)?;
+            let carrier = carrier(name)?;
+            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier }
+        }
+        Device::Tap(name) => {
+            let (receive, transmit) = tap::open(name)?;
+            let carrier = carrier(name)?;
+            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier }
+        }
+        Device::Udp { local, remote } => {
+            let (receive, transmit, address) = udp::open(*local, *remote)?;
+            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: Some(address), carrier: None }
+        }
+    })
 }

@@ -43,9 +43,6 @@ pub(crate) fn open(interface: &str) -> Result<(PacketReceive, PacketTransmit), P
     let index = interface_index(interface)?;
     let receive = PacketReceive::open(interface, index)?;
     let transmit = PacketTransmit::open(interface, index)?;
-    if !is_up(interface, transmit.socket.as_raw_fd()) {
-        tracing::warn!(interface, "the interface is down: nothing passes until `ip link set {interface} up`");
-    }
     Ok((receive, transmit))
 }
 
@@ -57,20 +54,6 @@ fn interface_index(interface: &str) -> Result<libc::c_int, PortError> {
     match libc::c_int::try_from(index) {
         Ok(index) if index > 0 => Ok(index),
         _ => Err(none()),
-    }
-}
-
-fn is_up(interface: &str, socket: RawFd) -> bool {
-    // SAFETY: a plain C structure for which all-zero bytes are valid.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    // The zeroed rest terminates the name.
-    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
-        *to = from as libc::c_char;
-    }
-    // SAFETY: the request is live and has a terminated name; the kernel fills in the flags.
-    unsafe {
-        libc::ioctl(socket, libc::SIOCGIFFLAGS, &raw mut request) == 0
-            && libc::c_int::from(request.ifr_ifru.ifru_flags) & libc::IFF_UP != 0
     }
 }
 

@@ -10,7 +10,7 @@ use super::link::{DEFAULT_QUEUE_FRAMES, LinkConfig, MAX_DELAY, MAX_QUEUE_FRAMES}
 use super::{DROP_PORT, PortError, PortId};
 
 /// The grammar in one sentence, printed with every refusal.
-pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name or udp:LOCAL>REMOTE, \
+pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name, tap:NAME or udp:LOCAL>REMOTE, \
 and OPTION is delay=5ms, loss=0.1%, rate=10mbit, queue=1000, seed=7 or pcap=FILE; \
 for example 1@veth0,delay=5ms or 2@udp:127.0.0.1:5001>127.0.0.1:5002,loss=1%";
 
@@ -22,6 +22,8 @@ const MAX_INTERFACE_NAME: usize = 15;
 pub enum Device {
     /// A network interface, opened with AF_PACKET.
     Interface(String),
+    /// A TAP interface, created if there is none of this name.
+    Tap(String),
     /// One frame in each UDP datagram. `local` may have port 0; the port that was chosen is in the handle.
     Udp {
         /// Where frames are received.
@@ -39,6 +41,7 @@ pub enum Device {
 /// PORT   := NUMBER "@" DEVICE { "," OPTION }
 /// NUMBER := 0 to 65535, not 511 (v1model's drop port)
 /// DEVICE := interface name
+///         | "tap:" NAME                      a TAP interface, created if missing and set up
 ///         | "udp:" LOCAL ">" REMOTE          addresses with ports: 127.0.0.1:5001, [::1]:5001
 /// OPTION := "delay=" TIME                    us, ms or s, decimals allowed: 250us, 1.5ms, 1s
 ///         | "loss=" PERCENT                  0% to 100%, decimals allowed: 0.1%
@@ -124,16 +127,23 @@ fn parse_device(text: &str) -> Result<Device, String> {
         }
         return Ok(Device::Udp { local, remote });
     }
+    if let Some(name) = text.strip_prefix("tap:") {
+        return Ok(Device::Tap(interface_name(name)?));
+    }
+    Ok(Device::Interface(interface_name(text)?))
+}
+
+fn interface_name(text: &str) -> Result<String, String> {
     let bad = |c: char| c.is_whitespace() || c == '/' || c == '\0' || c == '>';
     if text.is_empty() {
-        return Err("there is no device after the \"@\"".to_owned());
+        return Err("there is no device's name after the \"@\"".to_owned());
     }
     if text.len() > MAX_INTERFACE_NAME || text.contains(bad) {
         return Err(format!(
             "\"{text}\" cannot be an interface name (at most {MAX_INTERFACE_NAME} characters, no spaces or slashes)"
         ));
     }
-    Ok(Device::Interface(text.to_owned()))
+    Ok(text.to_owned())
 }
 
 /// Splits "1.5ms" into 1.5 and "ms"; the number must be finite and not negative.
@@ -190,6 +200,7 @@ impl fmt::Display for PortSpec {
         write!(f, "{}@", self.number)?;
         match &self.device {
             Device::Interface(name) => f.write_str(name)?,
+            Device::Tap(name) => write!(f, "tap:{name}")?,
             Device::Udp { local, remote } => write!(f, "udp:{local}>{remote}")?,
         }
         if !self.link.delay.is_zero() {

@@ -1,7 +1,8 @@
 //! UDP ports: one frame in each datagram.
 //!
 //! What a lab without privileges links switches and hosts with. The socket is connected, so only the far end's
-//! datagrams are taken.
+//! datagrams are taken. A datagram carries frames of one byte up to 65,507 (over IPv6: 65,527); longer ones count as
+//! send failures.
 
 use std::io;
 use std::mem;
