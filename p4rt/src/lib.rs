@@ -5,6 +5,7 @@
 //! | [`p4`] | messages and gRPC stubs (client and server), generated from `proto/p4` |
 //! | [`p4info`] | a P4Info, checked and indexed by id and by name |
 //! | [`bytestring`] | P4Runtime's byte strings (specification §8.3), canonical and padded |
+//! | [`role`] | roles and their configuration (§5.2) |
 //! | [`status`] | the per-update results of a Write inside a gRPC status (§12.3) |
 //! | [`client`] | one controller's session with one switch |
 //!
@@ -14,10 +15,12 @@ pub mod bytestring;
 pub mod client;
 mod election;
 pub mod p4info;
+pub mod role;
 pub mod status;
 
 pub use election::ElectionId;
 pub use p4info::P4Info;
+pub use role::{Role, RoleConfig};
 
 /// The messages and gRPC stubs of P4Runtime, generated from `proto/p4`.
 #[allow(missing_docs, clippy::all, rust_2018_idioms, rustdoc::all)]

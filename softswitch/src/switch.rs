@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use dmux_p4rt::p4::config::v1::P4Info;
 use dmux_p4rt::p4::v1;
@@ -30,6 +30,7 @@ use crate::ports::{
 use crate::server::config::ForwardingPipeline;
 use crate::server::control::Control;
 use crate::server::error::Refused;
+use crate::server::role::Access;
 use crate::server::stream::StreamSender;
 use crate::server::{self, ServeError};
 use crate::worker::{NewPort, PacketWorker};
@@ -47,11 +48,11 @@ pub struct SwitchStatistics {
     pub no_pipeline: u64,
     /// Frames that the program sent to a port that does not exist.
     pub no_such_port: u64,
-    /// Packet-ins sent to the primary.
+    /// Packet-ins sent to a primary; one that goes to those of two roles counts twice.
     pub packet_ins: u64,
-    /// Packet-ins dropped because there was no primary.
+    /// Packet-ins dropped because there was no primary whose role receives them.
     pub packet_ins_without_primary: u64,
-    /// Packet-ins dropped because the primary did not read fast enough.
+    /// Packet-ins dropped because a primary did not read fast enough.
     pub packet_ins_overflowed: u64,
     /// Packet-ins dropped because they were shorter than the program's own packet-in header.
     pub packet_ins_too_short: u64,
@@ -73,8 +74,8 @@ pub(crate) struct Shared {
     pub(crate) cpu_port: PortId,
     /// The pipeline that packets run through.
     pub(crate) live: ArcSwapOption<ForwardingPipeline>,
-    /// Where packet-ins go: the primary's stream.
-    pub(crate) packet_ins: ArcSwapOption<StreamSender>,
+    /// The primaries: where packet-ins and notifications go.
+    pub(crate) listeners: ArcSwap<Vec<Listener>>,
     pub(crate) waker: Arc<Waker>,
     /// Which ports are up.
     pub(crate) port_states: Arc<PortStates>,
@@ -83,6 +84,13 @@ pub(crate) struct Shared {
     injected: SyncSender<Vec<u8>>,
     /// Turns true when the worker has ended, however it did.
     worker_ended: watch::Sender<bool>,
+}
+
+/// The stream of one role's primary.
+pub(crate) struct Listener {
+    pub(crate) sender: StreamSender,
+    /// What its role includes: only of that it hears.
+    pub(crate) access: Access,
 }
 
 /// Says that the worker has ended when it is dropped: in order, or by a panic that unwinds its thread.
@@ -137,20 +145,28 @@ impl Shared {
         Ok(())
     }
 
-    /// Sends a frame that left at the CPU port to the primary.
+    /// Sends a frame that left at the CPU port to the primary of each role that receives it.
     pub(crate) fn packet_in(&self, pipeline: &ForwardingPipeline, frame: &[u8]) {
         let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
-        let primary = self.packet_ins.load();
-        let Some(primary) = &*primary else {
+        let listeners = self.listeners.load();
+        if listeners.is_empty() {
             count(&self.counters.packet_ins_without_primary);
             return;
-        };
+        }
         let Some((metadata, payload)) = pipeline.binding.packet_in.split(Bytes::copy_from_slice(frame)) else {
             count(&self.counters.packet_ins_too_short);
             return;
         };
-        let sent = primary.offer(Update::Packet(v1::PacketIn { payload, metadata }));
-        count(if sent { &self.counters.packet_ins } else { &self.counters.packet_ins_overflowed });
+        let mut wanted = false;
+        for listener in listeners.iter().filter(|l| l.access.receives(&metadata)) {
+            wanted = true;
+            let packet = v1::PacketIn { payload: payload.clone(), metadata: metadata.clone() };
+            let sent = listener.sender.offer(Update::Packet(packet));
+            count(if sent { &self.counters.packet_ins } else { &self.counters.packet_ins_overflowed });
+        }
+        if !wanted {
+            count(&self.counters.packet_ins_without_primary);
+        }
     }
 }
 
@@ -210,7 +226,7 @@ impl SwitchBuilder {
             started: Instant::now(),
             cpu_port: self.cpu_port,
             live: ArcSwapOption::empty(),
-            packet_ins: ArcSwapOption::empty(),
+            listeners: ArcSwap::default(),
             waker: Arc::new(Waker::new()?),
             port_states: Arc::default(),
             counters: SwitchCounters::default(),

@@ -29,10 +29,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use crate::ElectionId;
 use crate::p4::v1::p4_runtime_client::P4RuntimeClient;
 use crate::p4::v1::stream_message_request::Update as Outbound;
 use crate::p4::v1::{MasterArbitrationUpdate, PacketOut, StreamMessageRequest};
+use crate::{ElectionId, Role};
 
 pub use error::SessionError;
 pub use pipeline::{Commit, Committed};
@@ -62,6 +62,8 @@ pub struct Target {
     pub device_id: u64,
     /// TLS, where the endpoint wants it.
     pub tls: Option<ClientTlsConfig>,
+    /// The role to play: by default the default role, which may do everything.
+    pub role: Role,
     /// For the TCP (and TLS) connection.
     pub connect_timeout: Duration,
     /// For each call, and for each message of a read.
@@ -77,6 +79,7 @@ impl Target {
             endpoint: endpoint.into(),
             device_id,
             tls: None,
+            role: Role::default(),
             connect_timeout: Duration::from_secs(3),
             call_timeout: Duration::from_secs(5),
             pipeline_timeout: Duration::from_secs(30),
@@ -140,7 +143,7 @@ impl Session {
         let mut client = target.dial().await?;
         let (outbound, requests) = mpsc::channel(OUTBOUND_QUEUE);
         // The claim is queued first: some switches send nothing, not even headers, before they have read it.
-        outbound.try_send(claim(target.device_id, election_id)).map_err(|_| SessionError::Busy)?;
+        outbound.try_send(claim(&target, election_id)).map_err(|_| SessionError::Busy)?;
         let open = client.stream_channel(tokio_stream::wrappers::ReceiverStream::new(requests));
         let responses = tokio::time::timeout(target.call_timeout, open)
             .await
@@ -182,6 +185,11 @@ impl Session {
         self.shared.target.device_id
     }
 
+    /// The name of the role that it plays; empty for the default role.
+    pub fn role(&self) -> &str {
+        &self.shared.target.role.name
+    }
+
     /// What was last claimed.
     pub fn election_id(&self) -> Option<ElectionId> {
         *self.shared.claim.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,7 +220,7 @@ impl Session {
                 open
             });
         }
-        self.send(claim(self.device_id(), election_id)).await?;
+        self.send(claim(&self.shared.target, election_id)).await?;
         self.verdict().await
     }
 
@@ -302,11 +310,11 @@ impl Session {
     }
 }
 
-fn claim(device_id: u64, election_id: Option<ElectionId>) -> StreamMessageRequest {
+fn claim(target: &Target, election_id: Option<ElectionId>) -> StreamMessageRequest {
     StreamMessageRequest {
         update: Some(Outbound::Arbitration(MasterArbitrationUpdate {
-            device_id,
-            role: None,
+            device_id: target.device_id,
+            role: target.role.to_message(),
             election_id: election_id.map(Into::into),
             status: None,
         })),

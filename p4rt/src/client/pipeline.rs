@@ -81,6 +81,7 @@ impl Session {
         let election_id = self.election_id().ok_or(SessionError::Standby("load a program"))?;
         let request = SetForwardingPipelineConfigRequest {
             device_id: self.device_id(),
+            role: self.role().to_owned(),
             election_id: Some(election_id.into()),
             action: action as i32,
             config,

@@ -84,6 +84,7 @@ impl Session {
         let sent = updates.len();
         let request = WriteRequest {
             device_id: self.device_id(),
+            role: self.role().to_owned(),
             election_id: Some(election_id.into()),
             updates,
             ..Default::default()

@@ -17,11 +17,12 @@ use dmux_p4rt::p4::v1::stream_message_response::Update as ResponseUpdate;
 use tokio::sync::{RwLock, watch};
 use tonic::{Code, Status};
 
-use super::arbitration::{Arbitration, ElectionId, Notice, Refusal, Request, Standing, StreamId};
+use super::arbitration::{Arbitration, Denied, ElectionId, Notice, Refusal, Request, Standing, StreamId};
 use super::config::ForwardingPipeline;
 use super::error::Refused;
+use super::role::{self, Access};
 use super::stream::{StreamReceiver, StreamSender, channel};
-use crate::switch::Shared;
+use crate::switch::{Listener, Shared};
 
 /// Streams that may be open at once, arbitrated or not.
 pub const MAX_STREAMS: usize = 128;
@@ -47,6 +48,8 @@ struct Streams {
 
 struct OpenStream {
     sender: StreamSender,
+    /// The number by which a client of P4Runtime 1.0 names its role; 0 for one that uses names.
+    role_id: u64,
     /// Dropped with the entry, which tells the stream's task to end.
     _alive: watch::Sender<()>,
 }
@@ -54,6 +57,19 @@ struct OpenStream {
 impl Streams {
     fn sender(&self, id: StreamId) -> Option<&StreamSender> {
         self.open.get(&id).map(|stream| &stream.sender)
+    }
+
+    /// A stream's role as it is told: named as its controller names it, configured as its last primary did (§5.4).
+    #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
+    fn role_message(&self, id: StreamId) -> Option<v1::Role> {
+        let (name, config) = self.arbitration.role_of(id)?;
+        let number = self.open.get(&id).map_or(0, |stream| stream.role_id);
+        let named_by_number = number != 0 && name == number.to_string();
+        (!name.is_empty()).then(|| v1::Role {
+            id: if named_by_number { number } else { 0 },
+            name: if named_by_number { String::new() } else { name.to_owned() },
+            config: config.map(|config| config.to_any()),
+        })
     }
 }
 
@@ -87,20 +103,18 @@ impl Control {
             .ok_or_else(|| Status::failed_precondition("no pipeline is loaded: call SetForwardingPipelineConfig first"))
     }
 
-    /// The checks that every write begins with, in the order of §12. The caller holds the gate.
-    pub(crate) fn check_primary(&self, device_id: u64, role: &str, id: Option<v1::Uint128>) -> Result<(), Status> {
+    /// The checks that every write begins with, in the order of §12; what the caller may do. It holds the gate.
+    pub(crate) fn authorize(&self, device_id: u64, role: &str, id: Option<v1::Uint128>) -> Result<Access, Status> {
         self.check_device(device_id)?;
-        if !role.is_empty() {
-            return Err(Status::not_found(Refusal::UnknownRole(role.to_owned()).to_string()));
+        self.streams().arbitration.authorize(role, election_id(id)).map_err(denied_status)
+    }
+
+    /// What a read with this role is narrowed to; without a role, to nothing.
+    pub(crate) fn read_filter(&self, role: &str) -> Result<Access, Status> {
+        if role.is_empty() {
+            return Ok(Access::default());
         }
-        let id = election_id(id);
-        if self.streams().arbitration.is_primary(id) {
-            return Ok(());
-        }
-        Err(Status::permission_denied(match id {
-            None => "the request has no election id: only the primary may write".to_owned(),
-            Some(id) => format!("election id {id} is not the primary's: arbitrate on a stream and keep it open"),
-        }))
+        self.streams().arbitration.access_of_role(role).map_err(denied_status)
     }
 
     pub(crate) fn check_device(&self, device_id: u64) -> Result<(), Status> {
@@ -124,7 +138,7 @@ impl Control {
         streams.next += 1;
         let (sender, receiver) = channel();
         let (alive, ended) = watch::channel(());
-        streams.open.insert(id, OpenStream { sender, _alive: alive });
+        streams.open.insert(id, OpenStream { sender, role_id: 0, _alive: alive });
         Ok((id, receiver, ended))
     }
 
@@ -153,7 +167,7 @@ impl Control {
             stream.sender.end(Status::unavailable("the switch is shutting down"));
         }
         streams.open.clear();
-        self.shared.packet_ins.store(None);
+        self.shared.listeners.store(Arc::default());
     }
 
     /// Handles one message of a stream. An error ends the stream.
@@ -194,38 +208,42 @@ impl Control {
     }
 
     async fn arbitrate(&self, id: StreamId, update: v1::MasterArbitrationUpdate) -> Result<(), Status> {
-        let role = update.role.unwrap_or_default();
+        let asked = update.role.unwrap_or_default();
         #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
-        let name = if role.name.is_empty() && role.id != 0 { role.id.to_string() } else { role.name };
+        let (role, role_id) = (role_name(asked.name, asked.id), asked.id);
         let request = Request {
             device_id: update.device_id,
-            role: name,
-            has_role_config: role.config.is_some(),
+            role,
+            config: asked.config.as_ref().map(role::parse),
             election_id: election_id(update.election_id),
         };
         // Writes of the old primary that have begun are finished before the new one hears that it is primary.
         let _gate = self.gate.write().await;
         let mut streams = self.streams();
         let notices = streams.arbitration.update(id, &request).map_err(refusal_status)?;
+        if let Some(stream) = streams.open.get_mut(&id) {
+            stream.role_id = role_id;
+        }
         self.send_notices(&mut streams, &notices);
         Ok(())
     }
 
-    /// Sends notices and turns packet-ins to the primary. A controller that does not read is cut off.
+    /// Sends notices and turns packet-ins to the primaries. A controller that does not read is cut off.
     fn send_notices(&self, streams: &mut Streams, notices: &[Notice]) {
         for notice in notices {
             let Some(sender) = streams.sender(notice.stream) else { continue };
-            if !sender.notify(ResponseUpdate::Arbitration(self.advice(notice))) {
+            if !sender.notify(ResponseUpdate::Arbitration(self.advice(streams, notice))) {
                 tracing::warn!(stream = notice.stream.0, "a controller does not read its stream and is cut off");
                 streams.open.remove(&notice.stream);
             }
         }
-        let primary = streams.arbitration.primary().and_then(|id| streams.sender(id)).cloned();
-        self.shared.packet_ins.store(primary.map(Arc::new));
+        let listener = |(id, access)| Some(Listener { sender: streams.sender(id)?.clone(), access });
+        let listeners: Vec<_> = streams.arbitration.primaries().filter_map(listener).collect();
+        self.shared.listeners.store(Arc::new(listeners));
     }
 
     /// The advisory message of §5.4.
-    fn advice(&self, notice: &Notice) -> v1::MasterArbitrationUpdate {
+    fn advice(&self, streams: &Streams, notice: &Notice) -> v1::MasterArbitrationUpdate {
         let (code, message) = match notice.standing {
             Standing::Primary => (Code::Ok, "you are the primary"),
             Standing::Backup => (Code::AlreadyExists, "you are a backup: another controller is the primary"),
@@ -233,7 +251,7 @@ impl Control {
         };
         v1::MasterArbitrationUpdate {
             device_id: self.device_id,
-            role: None,
+            role: streams.role_message(notice.stream),
             election_id: notice.highest.map(wire_id),
             status: Some(tonic_types::pb::Status {
                 code: code as i32,
@@ -244,8 +262,8 @@ impl Control {
     }
 
     fn packet_out(&self, id: StreamId, packet: &v1::PacketOut) -> Result<(), Refused> {
-        if self.streams().arbitration.primary() != Some(id) {
-            return Err(Refused::new(Code::PermissionDenied, "only the primary may send packets"));
+        if self.streams().arbitration.access(id).is_none() {
+            return Err(Refused::new(Code::PermissionDenied, "only the primary of a role may send packets"));
         }
         let Some(pipeline) = self.shared.live.load_full() else {
             return Err(Refused::new(Code::FailedPrecondition, "no pipeline is loaded"));
@@ -255,13 +273,25 @@ impl Control {
     }
 }
 
+/// A role's name; a client of P4Runtime 1.0 gives a number instead.
+pub(crate) fn role_name(name: String, id: u64) -> String {
+    if name.is_empty() && id != 0 { id.to_string() } else { name }
+}
+
 fn refusal_status(refusal: Refusal) -> Status {
     let code = match refusal {
         Refusal::UnknownDevice { .. } => Code::NotFound,
-        Refusal::DeviceChanged { .. } | Refusal::RoleChanged(_) => Code::FailedPrecondition,
-        Refusal::UnknownRole(_) => Code::Unimplemented,
-        Refusal::RoleConfig | Refusal::DuplicateElectionId(_) => Code::InvalidArgument,
-        Refusal::TooManyControllers => Code::ResourceExhausted,
+        Refusal::DeviceChanged { .. } | Refusal::RoleChanged { .. } => Code::FailedPrecondition,
+        Refusal::RoleName | Refusal::RoleConfig(_) | Refusal::DuplicateElectionId(_) => Code::InvalidArgument,
+        Refusal::TooManyControllers | Refusal::TooManyRoles => Code::ResourceExhausted,
     };
     Status::new(code, refusal.to_string())
+}
+
+fn denied_status(denied: Denied) -> Status {
+    let code = match denied {
+        Denied::UnknownRole(_) => Code::NotFound,
+        Denied::NoElectionId | Denied::NotPrimary(_) => Code::PermissionDenied,
+    };
+    Status::new(code, denied.to_string())
 }

@@ -1,6 +1,6 @@
 //! The P4Runtime server: specification 1.4, with the byte strings and fields of 1.5.
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: roles other than the default one, RECONCILE_AND_COMMIT,
+//! What is not supported answers UNIMPLEMENTED with a sentence: RECONCILE_AND_COMMIT,
 //! atomic batches, action profiles, multicast and clone sessions, registers, value sets, digests, idle timeouts,
 //! counters per meter colour. Nothing is accepted and ignored.
 
@@ -12,6 +12,7 @@ pub mod entry;
 pub mod error;
 pub mod packet_io;
 mod read;
+pub mod role;
 mod service;
 pub mod stream;
 mod value;

@@ -17,8 +17,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::arbitration::StreamId;
 use super::config::ForwardingPipeline;
-use super::control::Control;
+use super::control::{Control, role_name};
 use super::error::{Refused, batch_status};
+use super::role::Access;
 use super::{read, write};
 
 /// The version of the specification that Capabilities reports.
@@ -103,7 +104,9 @@ impl P4Runtime for Service {
     async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
         let _gate = self.0.gate.write().await;
-        self.0.check_primary(request.device_id, &request.role, request.election_id)?;
+        #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
+        let role = role_name(request.role, request.role_id);
+        let access = self.0.authorize(request.device_id, &role, request.election_id)?;
         let pipeline = self.0.pipeline()?;
         match Atomicity::try_from(request.atomicity) {
             Ok(Atomicity::ContinueOnError) => {}
@@ -115,7 +118,7 @@ impl P4Runtime for Service {
             }
             Err(_) => return Err(Status::invalid_argument("the atomicity is not one that P4Runtime knows")),
         }
-        let results = write::apply(&pipeline, &request.updates);
+        let results = apply(&pipeline, &access, request.updates);
         batch_status("update", &results)?;
         Ok(Response::new(v1::WriteResponse {}))
     }
@@ -128,7 +131,8 @@ impl P4Runtime for Service {
         // The gate is let go before anything is sent: a slow reader does not hold up writers.
         let gate = self.0.gate.read().await;
         let pipeline = self.0.pipeline()?;
-        let (entities, results) = tokio::task::spawn_blocking(move || read_all(&pipeline, &request.entities))
+        let filter = self.0.read_filter(&request.role)?;
+        let (entities, results) = tokio::task::spawn_blocking(move || read_all(&pipeline, &filter, &request.entities))
             .await
             .map_err(|e| Status::internal(format!("the read did not finish: {e}")))?;
         drop(gate);
@@ -149,7 +153,12 @@ impl P4Runtime for Service {
     ) -> Result<Response<v1::SetForwardingPipelineConfigResponse>, Status> {
         let request = request.into_inner();
         let _gate = self.0.gate.write().await;
-        self.0.check_primary(request.device_id, &request.role, request.election_id)?;
+        #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
+        let role = role_name(request.role.clone(), request.role_id);
+        let access = self.0.authorize(request.device_id, &role, request.election_id)?;
+        if !access.may_set_pipeline() {
+            return Err(Status::permission_denied("this role's configuration does not let it set a pipeline"));
+        }
         self.set_pipeline(request.action(), request.config)?;
         Ok(Response::new(v1::SetForwardingPipelineConfigResponse {}))
     }
@@ -178,8 +187,13 @@ impl P4Runtime for Service {
 
     async fn capabilities(
         &self,
-        _: Request<v1::CapabilitiesRequest>,
+        request: Request<v1::CapabilitiesRequest>,
     ) -> Result<Response<v1::CapabilitiesResponse>, Status> {
+        // 0 asks for what holds for every device (§17).
+        match request.get_ref().device_id {
+            0 => {}
+            device_id => self.0.check_device(device_id)?,
+        }
         Ok(Response::new(v1::CapabilitiesResponse {
             p4runtime_api_version: API_VERSION.to_owned(),
             ..v1::CapabilitiesResponse::default()
@@ -213,12 +227,27 @@ async fn run_stream(
     control.close_stream(id).await;
 }
 
-fn read_all(pipeline: &ForwardingPipeline, requests: &[v1::Entity]) -> (Vec<v1::Entity>, Vec<Result<(), Refused>>) {
+/// Applies a batch, but for what the role does not include.
+fn apply(pipeline: &ForwardingPipeline, access: &Access, updates: Vec<v1::Update>) -> Vec<Result<(), Refused>> {
+    if access.is_full() {
+        return write::apply(pipeline, &updates);
+    }
+    let checks: Vec<_> = updates.iter().map(|update| access.check(update.entity.as_ref())).collect();
+    let allowed: Vec<_> = updates.into_iter().zip(&checks).filter(|(_, c)| c.is_ok()).map(|(u, _)| u).collect();
+    let mut results = write::apply(pipeline, &allowed).into_iter();
+    checks.into_iter().map(|check| check.and_then(|()| results.next().unwrap_or(Ok(())))).collect()
+}
+
+fn read_all(
+    pipeline: &ForwardingPipeline,
+    filter: &Access,
+    requests: &[v1::Entity],
+) -> (Vec<v1::Entity>, Vec<Result<(), Refused>>) {
     let mut entities = Vec::new();
     let results = requests
         .iter()
         .map(|request| {
-            entities.append(&mut read::read(pipeline, request)?);
+            entities.extend(read::read(pipeline, request)?.into_iter().filter(|e| filter.covers_entity(e)));
             Ok(())
         })
         .collect();

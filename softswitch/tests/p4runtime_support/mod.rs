@@ -144,7 +144,7 @@ impl Rig {
         let mut client = P4RuntimeClient::new(channel).max_decoding_message_size(64 << 20);
         let (requests, outgoing) = mpsc::channel(64);
         let responses = client.stream_channel(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
-        Controller { client, requests, responses, election_id: None }
+        Controller { client, requests, responses, election_id: None, role: String::new() }
     }
 
     /// Stops the server and waits for it.
@@ -160,6 +160,8 @@ pub struct Controller {
     pub requests: mpsc::Sender<v1::StreamMessageRequest>,
     pub responses: Streaming<v1::StreamMessageResponse>,
     pub election_id: Option<v1::Uint128>,
+    /// What its requests say; the stream's arbitration is another matter.
+    pub role: String,
 }
 
 impl Controller {
@@ -208,6 +210,7 @@ impl Controller {
     ) -> Result<(), Status> {
         let request = v1::SetForwardingPipelineConfigRequest {
             device_id: DEVICE,
+            role: self.role.clone(),
             election_id: self.election_id,
             action: action as i32,
             config,
@@ -222,8 +225,13 @@ impl Controller {
 
     /// Writes a batch and returns the status.
     pub async fn try_write(&mut self, updates: Vec<v1::Update>) -> Result<(), Status> {
-        let request =
-            v1::WriteRequest { device_id: DEVICE, election_id: self.election_id, updates, ..Default::default() };
+        let request = v1::WriteRequest {
+            device_id: DEVICE,
+            role: self.role.clone(),
+            election_id: self.election_id,
+            updates,
+            ..Default::default()
+        };
         self.client.write(request).await.map(drop)
     }
 
