@@ -47,12 +47,20 @@ fn main() -> ExitCode {
     // openraft tells every vote at "info"; the store says what an operator has to know.
     let quiet = matches!(cli.command, Command::Lab(_) | Command::Get(_) | Command::Ca(_));
     let default_level = if quiet { "warn" } else { "info,openraft=warn" };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    let log = if let Command::Switch(args) = &cli.command { Some(&args.log) } else { None };
+    let filter = match log.and_then(switch_cmd::LogArgs::filter) {
+        Some(filter) => EnvFilter::new(filter),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_level)),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    match log.map_or(Ok(None), switch_cmd::LogArgs::open) {
+        Ok(Some(file)) => subscriber.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init(),
+        Ok(None) => subscriber.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).init(),
+        Err(error) => {
+            eprintln!("dmux: the log file cannot be opened: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
 
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

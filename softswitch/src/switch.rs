@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -20,12 +20,13 @@ use tonic::Code;
 
 use crate::pipeline::Clock;
 use crate::ports::carrier::LinkWatch;
-use crate::ports::pcap::PcapWriter;
+use crate::ports::files::Replay;
+use crate::ports::observer::Observer;
 use crate::ports::tx::{PortCounters, TxPort};
 use crate::ports::wake::Waker;
 use crate::ports::{
-    self, DROP_PORT, LinkConfig, MAX_FRAME, MemoryPort, PortError, PortId, PortSpec, PortStates, PortStatistics,
-    Receive, Transmit,
+    self, DROP_PORT, LinkConfig, MAX_FRAME, MemoryPort, Observe, PortError, PortId, PortSpec, PortStates,
+    PortStatistics, Receive, Transmit,
 };
 use crate::server::config::ForwardingPipeline;
 use crate::server::control::Control;
@@ -202,6 +203,7 @@ pub struct SwitchBuilder {
     device_id: u64,
     cpu_port: PortId,
     ports: Vec<PortSpec>,
+    observe: Observe,
 }
 
 impl SwitchBuilder {
@@ -209,6 +211,13 @@ impl SwitchBuilder {
     #[must_use]
     pub fn port(mut self, port: PortSpec) -> Self {
         self.ports.push(port);
+        self
+    }
+
+    /// Captures and shows the frames of all ports, in memory excepted.
+    #[must_use]
+    pub fn observe(mut self, observe: Observe) -> Self {
+        self.observe = observe;
         self
     }
 
@@ -220,6 +229,7 @@ impl SwitchBuilder {
         if self.cpu_port == DROP_PORT {
             return Err(SwitchError::CpuPortIsDropPort);
         }
+        self.observe.check()?;
         let (injected, injected_out) = mpsc::sync_channel(INJECT_QUEUE);
         let (new_ports, new_ports_out) = mpsc::sync_channel(PORT_QUEUE);
         let shared = Arc::new(Shared {
@@ -246,6 +256,8 @@ impl SwitchBuilder {
             new_ports,
             ports: Mutex::default(),
             links: LinkWatch::default(),
+            observe: self.observe,
+            replay: Replay::default(),
             thread: Some(thread),
         };
         for port in self.ports {
@@ -262,6 +274,8 @@ pub struct Switch {
     new_ports: SyncSender<NewPort>,
     ports: Mutex<BTreeMap<PortId, Arc<PortCounters>>>,
     links: LinkWatch,
+    observe: Observe,
+    replay: Replay,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -269,7 +283,7 @@ impl Switch {
     /// A switch with this P4Runtime device id, whose program reaches the controller through `cpu_port`.
     #[must_use]
     pub fn builder(device_id: u64, cpu_port: PortId) -> SwitchBuilder {
-        SwitchBuilder { device_id, cpu_port, ports: Vec::new() }
+        SwitchBuilder { device_id, cpu_port, ports: Vec::new(), observe: Observe::default() }
     }
 
     /// The P4Runtime device id.
@@ -285,12 +299,9 @@ impl Switch {
     /// A number that is taken, or a device that cannot be opened.
     pub fn add_port(&self, spec: &PortSpec) -> Result<Option<SocketAddr>, PortError> {
         // Opened on this thread: an interface is one of the network namespace of the thread that opens it.
-        let opened = ports::open(&spec.device)?;
-        let pcap = spec
-            .pcap
-            .as_ref()
-            .map(|path| PcapWriter::create(path).map_err(|source| PortError::Capture { path: path.clone(), source }));
-        self.attach(spec.number, opened.receive, opened.transmit, &spec.link, pcap.transpose()?)?;
+        let opened = ports::open(&spec.device, &self.replay)?;
+        let observer = Observer::new(spec, &self.observe)?;
+        self.attach(spec.number, opened.receive, opened.transmit, &spec.link, observer)?;
         match opened.carrier {
             Some(carrier) => {
                 self.links.add(&self.shared.port_states, spec.number, carrier).map_err(PortError::no_thread)?
@@ -317,7 +328,7 @@ impl Switch {
         receive: Box<dyn Receive>,
         transmit: Box<dyn Transmit>,
         link: &LinkConfig,
-        pcap: Option<PcapWriter>,
+        observer: Option<Box<Observer>>,
     ) -> Result<(), PortError> {
         if number == DROP_PORT {
             return Err(PortError::DropPort);
@@ -330,7 +341,7 @@ impl Switch {
             return Err(PortError::Duplicate(number));
         }
         let counters = Arc::new(PortCounters::default());
-        let transmit = TxPort::new(transmit, link, pcap, Arc::clone(&counters));
+        let transmit = TxPort::new(transmit, link, observer, Arc::clone(&counters));
         self.new_ports.send(NewPort { number, receive, transmit }).map_err(|_| PortError::Stopped)?;
         self.shared.waker.wake();
         ports.insert(number, counters);
@@ -345,6 +356,12 @@ impl Switch {
     #[must_use]
     pub fn port_statistics(&self) -> BTreeMap<PortId, PortStatistics> {
         self.ports().iter().map(|(number, counters)| (*number, counters.read())).collect()
+    }
+
+    /// Lets the frames of ports that are capture files come in, that long from now; before the call they wait.
+    pub fn replay_after(&self, wait: Duration) {
+        self.replay.begin_after(wait);
+        self.shared.waker.wake();
     }
 
     /// Which ports are up, now and later.

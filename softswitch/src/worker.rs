@@ -133,8 +133,8 @@ impl PacketWorker {
             let mut bytes = 0;
             let count = port.device.receive(RECEIVE_BUDGET, &mut |frame| {
                 bytes += frame.len() as u64;
-                if let Some(pcap) = forward.ports.tx.get_mut(index).and_then(|tx| tx.pcap.as_mut()) {
-                    pcap.record(now.wall, frame);
+                if let Some(observer) = forward.ports.tx.get_mut(index).and_then(|tx| tx.observer.as_mut()) {
+                    observer.received(now.wall, frame);
                 }
                 forward.process(port.number, frame);
             });

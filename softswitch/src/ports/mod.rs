@@ -7,8 +7,10 @@
 
 pub mod carrier;
 pub mod error;
+pub mod files;
 pub mod link;
 pub mod memory;
+pub mod observer;
 pub mod packet;
 pub mod pcap;
 pub mod spec;
@@ -21,11 +23,13 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 use carrier::Carrier;
+use files::Replay;
 
 pub use carrier::PortStates;
 pub use error::PortError;
 pub use link::LinkConfig;
 pub use memory::MemoryPort;
+pub use observer::Observe;
 pub use spec::{Device, PortSpec};
 pub use tx::PortStatistics;
 
@@ -79,7 +83,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens a device. An interface is one of the network namespace of the thread that calls this.
-pub(crate) fn open(device: &Device) -> Result<Opened, PortError> {
+pub(crate) fn open(device: &Device, replay: &Replay) -> Result<Opened, PortError> {
     let carrier = |name: &str| {
         let carrier = Carrier::of(name)
             .map_err(|e| PortError::io(format!("interface {name}: no socket to ask for its state"), e))?;
@@ -98,6 +102,10 @@ pub(crate) fn open(device: &Device) -> Result<Opened, PortError> {
             let (receive, transmit) = tap::open(name)?;
             let carrier = carrier(name)?;
             Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier }
+        }
+        Device::Files { input, output } => {
+            let (receive, transmit) = replay.open(input, output)?;
+            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier: None }
         }
         Device::Udp { local, remote } => {
             let (receive, transmit, address) = udp::open(*local, *remote)?;

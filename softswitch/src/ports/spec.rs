@@ -10,7 +10,8 @@ use super::link::{DEFAULT_QUEUE_FRAMES, LinkConfig, MAX_DELAY, MAX_QUEUE_FRAMES}
 use super::{DROP_PORT, PortError, PortId};
 
 /// The grammar in one sentence, printed with every refusal.
-pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name, tap:NAME or udp:LOCAL>REMOTE, \
+pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name, tap:NAME, udp:LOCAL>REMOTE or \
+pcap:IN>OUT, \
 and OPTION is delay=5ms, loss=0.1%, rate=10mbit, queue=1000, seed=7 or pcap=FILE; \
 for example 1@veth0,delay=5ms or 2@udp:127.0.0.1:5001>127.0.0.1:5002,loss=1%";
 
@@ -24,6 +25,13 @@ pub enum Device {
     Interface(String),
     /// A TAP interface, created if there is none of this name.
     Tap(String),
+    /// Capture files: frames are read from `input` and written to `output`, which is replaced.
+    Files {
+        /// What arrives.
+        input: PathBuf,
+        /// What leaves.
+        output: PathBuf,
+    },
     /// One frame in each UDP datagram. `local` may have port 0; the port that was chosen is in the handle.
     Udp {
         /// Where frames are received.
@@ -43,6 +51,7 @@ pub enum Device {
 /// DEVICE := interface name
 ///         | "tap:" NAME                      a TAP interface, created if missing and set up
 ///         | "udp:" LOCAL ">" REMOTE          addresses with ports: 127.0.0.1:5001, [::1]:5001
+///         | "pcap:" IN ">" OUT               capture files: what arrives, and what leaves
 /// OPTION := "delay=" TIME                    us, ms or s, decimals allowed: 250us, 1.5ms, 1s
 ///         | "loss=" PERCENT                  0% to 100%, decimals allowed: 0.1%
 ///         | "rate=" RATE                     bit, kbit, mbit or gbit a second: 10mbit
@@ -127,6 +136,14 @@ fn parse_device(text: &str) -> Result<Device, String> {
         }
         return Ok(Device::Udp { local, remote });
     }
+    if let Some(files) = text.strip_prefix("pcap:") {
+        return match files.split_once('>') {
+            Some((input, output)) if !input.is_empty() && !output.is_empty() => {
+                Ok(Device::Files { input: input.into(), output: output.into() })
+            }
+            _ => Err("a port of capture files needs IN>OUT, two files".to_owned()),
+        };
+    }
     if let Some(name) = text.strip_prefix("tap:") {
         return Ok(Device::Tap(interface_name(name)?));
     }
@@ -201,6 +218,7 @@ impl fmt::Display for PortSpec {
         match &self.device {
             Device::Interface(name) => f.write_str(name)?,
             Device::Tap(name) => write!(f, "tap:{name}")?,
+            Device::Files { input, output } => write!(f, "pcap:{}>{}", input.display(), output.display())?,
             Device::Udp { local, remote } => write!(f, "udp:{local}>{remote}")?,
         }
         if !self.link.delay.is_zero() {

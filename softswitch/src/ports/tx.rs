@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::Transmit;
 use super::link::{Link, LinkConfig, Verdict};
-use super::pcap::PcapWriter;
+use super::observer::Observer;
 
 /// What a port has carried since it was added. A consistent picture only of a port at rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(crate) struct Now {
 pub(crate) struct TxPort {
     device: Box<dyn Transmit>,
     link: Option<Link>,
-    pub(crate) pcap: Option<PcapWriter>,
+    pub(crate) observer: Option<Box<Observer>>,
     pub(crate) counters: Arc<PortCounters>,
     /// Whether the device may hold frames that are not flushed.
     dirty: bool,
@@ -95,11 +95,11 @@ impl TxPort {
     pub(crate) fn new(
         device: Box<dyn Transmit>,
         link: &LinkConfig,
-        pcap: Option<PcapWriter>,
+        observer: Option<Box<Observer>>,
         counters: Arc<PortCounters>,
     ) -> Self {
         let link = (!link.is_plain()).then(|| Link::new(link));
-        Self { device, link, pcap, counters, dirty: false }
+        Self { device, link, observer, counters, dirty: false }
     }
 
     /// Sends a frame, through the emulated link where there is one. Captured before the link takes or delays it,
@@ -108,8 +108,8 @@ impl TxPort {
     pub(crate) fn send(&mut self, now: Now, frame: &[u8]) {
         add(&self.counters.sent_frames, 1);
         add(&self.counters.sent_bytes, frame.len() as u64);
-        if let Some(pcap) = &mut self.pcap {
-            pcap.record(now.wall, frame);
+        if let Some(observer) = &mut self.observer {
+            observer.sent(now.wall, frame);
         }
         match &mut self.link {
             None => {
@@ -149,8 +149,8 @@ impl TxPort {
 
     /// Writes the capture out; called when the worker has nothing else to do.
     pub(crate) fn idle(&mut self) {
-        if let Some(pcap) = &mut self.pcap {
-            pcap.flush();
+        if let Some(observer) = &mut self.observer {
+            observer.flush();
         }
     }
 }

@@ -1,0 +1,119 @@
+//! `dmux switch`
+
+mod log;
+mod program;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use dmux_softswitch::PortError;
+use dmux_softswitch::ports::{Device, Observe, PortSpec};
+use dmux_softswitch::switch::Switch;
+use tokio::net::TcpListener;
+
+pub use log::LogArgs;
+use program::ProgramArgs;
+
+/// `dmux switch`
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    #[command(flatten)]
+    program: ProgramArgs,
+    /// Where to serve P4Runtime.
+    ///
+    /// There is no TLS and no authentication: whoever reaches this address controls the switch.
+    #[arg(long, visible_alias = "grpc-server-addr", value_name = "IP:PORT", default_value = "127.0.0.1:9559")]
+    p4runtime: SocketAddr,
+    /// The device id that P4Runtime clients name.
+    #[arg(long, value_name = "ID", default_value_t = 1)]
+    device_id: u64,
+    /// The port number by which the program reaches its controller (packet-in, packet-out).
+    #[arg(long, value_name = "NUMBER", default_value_t = 510)]
+    cpu_port: u16,
+    /// A port: NUMBER@INTERFACE, NUMBER@tap:NAME, NUMBER@udp:LOCAL>REMOTE or NUMBER@pcap:IN>OUT, with options after
+    /// commas.
+    ///
+    /// An interface is opened with AF_PACKET (needs CAP_NET_RAW), a TAP interface is made if it is missing (needs
+    /// CAP_NET_ADMIN), pcap reads frames from one file and writes to another. Options: delay=5ms, loss=0.1%,
+    /// rate=10mbit, queue=1000, seed=7 (all on what is sent), and pcap=FILE (a capture of both directions). Give
+    /// --port once for each port.
+    #[arg(long = "port", short = 'i', visible_alias = "interface", value_name = "PORT")]
+    ports: Vec<PortSpec>,
+    /// Capture what every port receives and sends: DIR/NAME_in.pcap and DIR/NAME_out.pcap.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
+    pcap: Option<PathBuf>,
+    /// Run from capture files: port NUMBER@NAME reads NAME_in.pcap and writes NAME_out.pcap, starting after SECONDS.
+    ///
+    /// The files of all ports are read as one sequence by time stamp, as fast as the switch takes them. The switch
+    /// runs on after their end.
+    #[arg(long, value_name = "SECONDS")]
+    use_files: Option<u64>,
+    /// Show the first N bytes of every frame that is received or sent in the log (level info).
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    dump_packet_data: usize,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
+    let stop = crate::signals::terminated()?;
+    let program = args.program.read()?;
+    let has_program = program.is_some();
+    let listener = TcpListener::bind(args.p4runtime).await.with_context(|| {
+        format!(
+            "--p4runtime {}: cannot listen there (is the port in use, or the address another machine's?)",
+            args.p4runtime
+        )
+    })?;
+    let mut builder = Switch::builder(args.device_id, args.cpu_port)
+        .observe(Observe { capture_dir: args.pcap, dump_bytes: args.dump_packet_data });
+    let ports = args.ports.len();
+    for port in args.ports {
+        builder = builder.port(if args.use_files.is_some() { port_of_files(port)? } else { port });
+    }
+    let switch = builder.start()?;
+    if let Some((p4info, json)) = program {
+        switch.load_pipeline(p4info, json)?;
+    }
+    switch.replay_after(Duration::from_secs(args.use_files.unwrap_or(0)));
+    tracing::info!(
+        p4runtime = %listener.local_addr()?,
+        device_id = args.device_id,
+        cpu_port = args.cpu_port,
+        ports,
+        pipeline = has_program,
+        "switch started"
+    );
+    switch.serve(listener, stop).await?;
+    for (number, port) in switch.port_statistics() {
+        tracing::info!(
+            port = number,
+            received = port.received_frames,
+            sent = port.sent_frames,
+            receive_drops = port.receive_drops,
+            send_failures = port.send_failures,
+            "port"
+        );
+    }
+    tracing::info!("switch stopped");
+    Ok(())
+}
+
+/// The port as `--use-files` means it.
+fn port_of_files(mut port: PortSpec) -> anyhow::Result<PortSpec> {
+    let Device::Interface(name) = &port.device else {
+        return Err(PortError::Grammar {
+            text: port.to_string(),
+            reason: "with --use-files a port is NUMBER@NAME, for the files NAME_in.pcap and NAME_out.pcap".to_owned(),
+        }
+        .into());
+    };
+    let (input, output) = (PathBuf::from(format!("{name}_in.pcap")), PathBuf::from(format!("{name}_out.pcap")));
+    ensure!(input.is_file(), "--use-files: port {port} reads {}, which is not there", input.display());
+    port.device = Device::Files { input, output };
+    Ok(port)
+}
