@@ -31,6 +31,7 @@ use crate::ports::{
 use crate::server::config::ForwardingPipeline;
 use crate::server::control::Control;
 use crate::server::error::Refused;
+use crate::server::listener::Tls;
 use crate::server::role::Access;
 use crate::server::stream::StreamSender;
 use crate::server::{self, ServeError};
@@ -408,7 +409,20 @@ impl Switch {
     /// # Errors
     /// When the server fails.
     pub async fn serve(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        server::serve(Arc::clone(&self.control), listener, shutdown).await
+        server::serve(Arc::clone(&self.control), listener, None, shutdown).await
+    }
+
+    /// Serves P4Runtime as [`Switch::serve`] does, with TLS.
+    ///
+    /// # Errors
+    /// A certificate or key that cannot be used, or when the server fails.
+    pub async fn serve_tls(
+        &self,
+        listener: TcpListener,
+        tls: &Tls,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        server::serve(Arc::clone(&self.control), listener, Some(tls), shutdown).await
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod log;
 mod program;
+mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 
 pub use log::LogArgs;
 use program::ProgramArgs;
+use tls::TlsArgs;
 
 /// `dmux switch`
 #[derive(Debug, Args)]
@@ -24,9 +26,11 @@ pub struct SwitchArgs {
     program: ProgramArgs,
     /// Where to serve P4Runtime.
     ///
-    /// There is no TLS and no authentication: whoever reaches this address controls the switch.
+    /// Without --tls-cert and --tls-ca there is no authentication: whoever reaches this address controls the switch.
     #[arg(long, visible_alias = "grpc-server-addr", value_name = "IP:PORT", default_value = "127.0.0.1:9559")]
     p4runtime: SocketAddr,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// The device id that P4Runtime clients name.
     #[arg(long, value_name = "ID", default_value_t = 1)]
     device_id: u64,
@@ -63,6 +67,7 @@ pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
     let stop = crate::signals::terminated()?;
     let program = args.program.read()?;
     let has_program = program.is_some();
+    let tls = args.tls.read()?;
     let listener = TcpListener::bind(args.p4runtime).await.with_context(|| {
         format!(
             "--p4runtime {}: cannot listen there (is the port in use, or the address another machine's?)",
@@ -88,7 +93,10 @@ pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
         pipeline = has_program,
         "switch started"
     );
-    switch.serve(listener, stop).await?;
+    match &tls {
+        Some(tls) => switch.serve_tls(listener, tls, stop).await?,
+        None => switch.serve(listener, stop).await?,
+    }
     for (number, port) in switch.port_statistics() {
         tracing::info!(
             port = number,

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::p4::v1::p4_runtime_client::P4RuntimeClient;
 use crate::p4::v1::stream_message_request::Update as Outbound;
@@ -84,6 +84,18 @@ impl Target {
             call_timeout: Duration::from_secs(5),
             pipeline_timeout: Duration::from_secs(30),
         }
+    }
+
+    /// With TLS: the switch must present a certificate of this authority for `server_name`; `identity` is the
+    /// certificate and the key to present to it, where it asks for one. All in PEM; the endpoint is `https://…`.
+    #[must_use]
+    pub fn with_tls(mut self, ca_pem: &[u8], server_name: &str, identity: Option<(&[u8], &[u8])>) -> Self {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem)).domain_name(server_name);
+        self.tls = Some(match identity {
+            Some((cert, key)) => tls.identity(Identity::from_pem(cert, key)),
+            None => tls,
+        });
+        self
     }
 
     async fn dial(&self) -> Result<P4RuntimeClient<Channel>, SessionError> {

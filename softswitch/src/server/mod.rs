@@ -10,6 +10,7 @@ pub mod config;
 pub mod control;
 pub mod entry;
 pub mod error;
+pub mod listener;
 pub mod packet_io;
 mod read;
 pub mod role;

@@ -11,14 +11,14 @@ use dmux_p4rt::p4::v1::set_forwarding_pipeline_config_request::Action;
 use dmux_p4rt::p4::v1::write_request::Atomicity;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
-use tokio_stream::{Stream, StreamExt};
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::arbitration::StreamId;
 use super::config::ForwardingPipeline;
 use super::control::{Control, role_name};
 use super::error::{Refused, batch_status};
+use super::listener::{Tls, connections};
 use super::role::Access;
 use super::{read, write};
 
@@ -49,6 +49,9 @@ pub enum ServeError {
     /// gRPC.
     #[error("the P4Runtime server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
+    /// A certificate or key that cannot be used.
+    #[error("TLS cannot be set up: {0} (certificates and the key are PEM files, and the key is the certificate's)")]
+    Tls(String),
     /// Without the packet thread the switch would take writes and forward nothing.
     #[error("the thread that moves packets has ended: restart the switch (its last words are in the log)")]
     PacketThread,
@@ -63,24 +66,21 @@ struct Service(Arc<Control>);
 pub(crate) async fn serve(
     control: Arc<Control>,
     listener: TcpListener,
+    tls: Option<&Tls>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let service = P4RuntimeServer::new(Service(Arc::clone(&control))).max_decoding_message_size(MAX_MESSAGE_BYTES);
-    // Small messages in both directions: waiting to fill a segment costs a round trip.
-    let incoming = TcpListenerStream::new(listener).map(|connection| {
-        connection.inspect(|c| {
-            if let Err(error) = c.set_nodelay(true) {
-                tracing::debug!(%error, "a connection keeps Nagle's algorithm");
-            }
-        })
-    });
     let (order, ordered) = tokio::sync::oneshot::channel::<()>();
-    let server = tonic::transport::Server::builder()
+    let mut builder = tonic::transport::Server::builder();
+    if let Some(tls) = tls {
+        builder = builder.tls_config(tls.config()).map_err(|e| ServeError::Tls(chain(&e)))?;
+    }
+    let server = builder
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(MAX_RPCS_PER_CONNECTION)
         .add_service(service)
-        .serve_with_incoming_shutdown(incoming, async {
+        .serve_with_incoming_shutdown(connections(listener), async {
             // A dropped sender means the same.
             let _ = ordered.await;
         });
@@ -97,6 +97,12 @@ pub(crate) async fn serve(
         // Clients that keep their connection open do not keep the switch from stopping.
         Err(_) => Ok(()),
     }
+}
+
+/// An error with its causes: tonic's own text is only "transport error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[tonic::async_trait]
