@@ -22,6 +22,8 @@ pub mod ports;
 pub mod server;
 pub mod switch;
 mod worker;
+mod workers;
 
 pub use ports::{MemoryPort, PortError, PortId, PortSpec};
 pub use switch::{Switch, SwitchBuilder, SwitchError};
+pub use workers::MAX_WORKERS;

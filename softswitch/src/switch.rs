@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -22,7 +21,7 @@ use crate::pipeline::Clock;
 use crate::ports::carrier::LinkWatch;
 use crate::ports::files::Replay;
 use crate::ports::observer::Observer;
-use crate::ports::tx::{PortCounters, TxPort};
+use crate::ports::tx::PortCounters;
 use crate::ports::wake::Waker;
 use crate::ports::{
     self, DROP_PORT, LinkConfig, MAX_FRAME, MemoryPort, Observe, PortError, PortId, PortSpec, PortStates,
@@ -35,13 +34,10 @@ use crate::server::listener::Tls;
 use crate::server::role::Access;
 use crate::server::stream::StreamSender;
 use crate::server::{self, ServeError};
-use crate::worker::{NewPort, PacketWorker};
+use crate::workers::{MAX_WORKERS, Workers};
 
 /// Packet-outs that may wait for the worker; further ones are refused.
 pub const INJECT_QUEUE: usize = 1024;
-
-/// Ports that may wait for the worker to take them up; it does so at once.
-const PORT_QUEUE: usize = 64;
 
 /// Frames that the switch as a whole could not put anywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,14 +74,17 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwapOption<ForwardingPipeline>,
     /// The primaries: where packet-ins and notifications go.
     pub(crate) listeners: ArcSwap<Vec<Listener>>,
+    /// Of the worker that takes packet-outs.
     pub(crate) waker: Arc<Waker>,
+    /// Of all workers.
+    pub(crate) wakers: Vec<Arc<Waker>>,
     /// Which ports are up.
     pub(crate) port_states: Arc<PortStates>,
     pub(crate) counters: SwitchCounters,
     pub(crate) stopping: AtomicBool,
     injected: SyncSender<Vec<u8>>,
-    /// Turns true when the worker has ended, however it did.
-    worker_ended: watch::Sender<bool>,
+    /// Turns true when a worker has ended, however it did.
+    pub(crate) worker_ended: watch::Sender<bool>,
 }
 
 /// The stream of one role's primary.
@@ -95,17 +94,8 @@ pub(crate) struct Listener {
     pub(crate) access: Access,
 }
 
-/// Says that the worker has ended when it is dropped: in order, or by a panic that unwinds its thread.
-struct EndOfWorker(Arc<Shared>);
-
-impl Drop for EndOfWorker {
-    fn drop(&mut self) {
-        self.0.worker_ended.send_replace(true);
-    }
-}
-
 impl Shared {
-    /// Completes when the worker has ended.
+    /// Completes when a worker has ended.
     pub(crate) async fn packet_thread_ended(&self) {
         // The sender is in `self`, so it cannot be gone.
         let _ = self.worker_ended.subscribe().wait_for(|ended| *ended).await;
@@ -125,7 +115,11 @@ impl Shared {
     /// Makes a pipeline the one that packets run through.
     pub(crate) fn commit(&self, pipeline: Arc<ForwardingPipeline>) {
         self.live.store(Some(pipeline));
-        self.waker.wake();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.wakers.iter().for_each(|waker| waker.wake());
     }
 
     /// Queues a frame that enters at the CPU port.
@@ -205,6 +199,7 @@ pub struct SwitchBuilder {
     cpu_port: PortId,
     ports: Vec<PortSpec>,
     observe: Observe,
+    workers: usize,
 }
 
 impl SwitchBuilder {
@@ -222,7 +217,15 @@ impl SwitchBuilder {
         self
     }
 
-    /// Opens the ports and starts the worker. Frames are dropped (and counted) until a pipeline is loaded.
+    /// How many threads move packets: 1 if nothing is said, [`MAX_WORKERS`] at most. A packet never overtakes another of
+    /// its flow, but with more than one, registers are no longer read and written by one packet at a time.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Opens the ports and starts the workers. Frames are dropped (and counted) until a pipeline is loaded.
     ///
     /// # Errors
     /// A port that cannot be opened, or no resources for a thread.
@@ -231,35 +234,30 @@ impl SwitchBuilder {
             return Err(SwitchError::CpuPortIsDropPort);
         }
         self.observe.check()?;
+        let workers = self.workers.clamp(1, MAX_WORKERS);
         let (injected, injected_out) = mpsc::sync_channel(INJECT_QUEUE);
-        let (new_ports, new_ports_out) = mpsc::sync_channel(PORT_QUEUE);
+        let wakers = (0..workers).map(|_| Waker::new().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
         let shared = Arc::new(Shared {
             started: Instant::now(),
             cpu_port: self.cpu_port,
             live: ArcSwapOption::empty(),
             listeners: ArcSwap::default(),
-            waker: Arc::new(Waker::new()?),
+            waker: Arc::clone(&wakers[0]),
+            wakers,
             port_states: Arc::default(),
             counters: SwitchCounters::default(),
             stopping: AtomicBool::new(false),
             injected,
             worker_ended: watch::channel(false).0,
         });
-        let end = EndOfWorker(Arc::clone(&shared));
-        let worker = PacketWorker::new(Arc::clone(&shared), new_ports_out, injected_out);
-        let thread = std::thread::Builder::new().name("dmux-packets".to_owned()).spawn(move || {
-            let _end = end;
-            worker.run();
-        })?;
         let switch = Switch {
             control: Arc::new(Control::new(self.device_id, Arc::clone(&shared))),
+            workers: Workers::start(&shared, injected_out)?,
             shared,
-            new_ports,
             ports: Mutex::default(),
             links: LinkWatch::default(),
             observe: self.observe,
             replay: Replay::default(),
-            thread: Some(thread),
         };
         for port in self.ports {
             switch.add_port(&port)?;
@@ -268,23 +266,23 @@ impl SwitchBuilder {
     }
 }
 
-/// A running switch. Dropping it stops the worker and closes the ports.
+/// A running switch. Dropping it stops the workers and closes the ports.
 pub struct Switch {
     shared: Arc<Shared>,
     control: Arc<Control>,
-    new_ports: SyncSender<NewPort>,
-    ports: Mutex<BTreeMap<PortId, Arc<PortCounters>>>,
+    workers: Workers,
+    /// The counters of each worker.
+    ports: Mutex<BTreeMap<PortId, Vec<Arc<PortCounters>>>>,
     links: LinkWatch,
     observe: Observe,
     replay: Replay,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Switch {
     /// A switch with this P4Runtime device id, whose program reaches the controller through `cpu_port`.
     #[must_use]
     pub fn builder(device_id: u64, cpu_port: PortId) -> SwitchBuilder {
-        SwitchBuilder { device_id, cpu_port, ports: Vec::new(), observe: Observe::default() }
+        SwitchBuilder { device_id, cpu_port, ports: Vec::new(), observe: Observe::default(), workers: 1 }
     }
 
     /// The P4Runtime device id.
@@ -300,16 +298,19 @@ impl Switch {
     /// A number that is taken, or a device that cannot be opened.
     pub fn add_port(&self, spec: &PortSpec) -> Result<Option<SocketAddr>, PortError> {
         // Opened on this thread: an interface is one of the network namespace of the thread that opens it.
-        let opened = ports::open(&spec.device, &self.replay)?;
         let observer = Observer::new(spec, &self.observe)?;
+        // A capture sees the frames one by one.
+        let receive = if observer.is_none() { self.workers.count() } else { 1 };
+        let opened = ports::open(&spec.device, &self.replay, receive, self.workers.count())?;
+        let (address, carrier) = (opened.address, opened.carrier);
         self.attach(spec.number, opened.receive, opened.transmit, &spec.link, observer)?;
-        match opened.carrier {
+        match carrier {
             Some(carrier) => {
                 self.links.add(&self.shared.port_states, spec.number, carrier).map_err(PortError::no_thread)?
             }
             None => drop(self.shared.port_states.set(spec.number, true)),
         }
-        Ok(opened.address)
+        Ok(address)
     }
 
     /// Adds a port in memory and returns its outside end.
@@ -317,8 +318,9 @@ impl Switch {
     /// # Errors
     /// A number that is taken.
     pub fn add_memory_port(&self, number: PortId, link: &LinkConfig) -> Result<MemoryPort, PortError> {
-        let (outside, receive, transmit) = MemoryPort::pair(number, Arc::clone(&self.shared.waker));
-        self.attach(number, Box::new(receive), Box::new(transmit), link, None)?;
+        let (outside, receive, half) = MemoryPort::pair(number, self.workers.home_waker(number));
+        let transmit = ports::transmitting(vec![half; self.workers.count()]);
+        self.attach(number, vec![Box::new(receive)], transmit, link, None)?;
         self.shared.port_states.set(number, true);
         Ok(outside)
     }
@@ -326,8 +328,8 @@ impl Switch {
     fn attach(
         &self,
         number: PortId,
-        receive: Box<dyn Receive>,
-        transmit: Box<dyn Transmit>,
+        receive: Vec<Box<dyn Receive>>,
+        transmit: Vec<Box<dyn Transmit>>,
         link: &LinkConfig,
         observer: Option<Box<Observer>>,
     ) -> Result<(), PortError> {
@@ -341,28 +343,39 @@ impl Switch {
         if ports.contains_key(&number) {
             return Err(PortError::Duplicate(number));
         }
-        let counters = Arc::new(PortCounters::default());
-        let transmit = TxPort::new(transmit, link, observer, Arc::clone(&counters));
-        self.new_ports.send(NewPort { number, receive, transmit }).map_err(|_| PortError::Stopped)?;
-        self.shared.waker.wake();
-        ports.insert(number, counters);
+        ports.insert(number, self.workers.attach(number, receive, transmit, link, observer)?);
         Ok(())
     }
 
-    fn ports(&self) -> MutexGuard<'_, BTreeMap<PortId, Arc<PortCounters>>> {
+    fn ports(&self) -> MutexGuard<'_, BTreeMap<PortId, Vec<Arc<PortCounters>>>> {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What each port has carried.
     #[must_use]
     pub fn port_statistics(&self) -> BTreeMap<PortId, PortStatistics> {
-        self.ports().iter().map(|(number, counters)| (*number, counters.read())).collect()
+        let sum = |counters: &Vec<Arc<PortCounters>>| {
+            let mut sum = PortStatistics::default();
+            counters.iter().for_each(|worker| sum += worker.read());
+            sum
+        };
+        self.ports().iter().map(|(number, counters)| (*number, sum(counters))).collect()
+    }
+
+    /// How many frames each worker has received.
+    #[must_use]
+    pub fn worker_received(&self) -> Vec<u64> {
+        let mut received = vec![0; self.workers.count()];
+        for counters in self.ports().values() {
+            received.iter_mut().zip(counters).for_each(|(n, worker)| *n += worker.read().received_frames);
+        }
+        received
     }
 
     /// Lets the frames of ports that are capture files come in, that long from now; before the call they wait.
     pub fn replay_after(&self, wait: Duration) {
         self.replay.begin_after(wait);
-        self.shared.waker.wake();
+        self.shared.wake_all();
     }
 
     /// Which ports are up, now and later.
@@ -429,11 +442,7 @@ impl Switch {
 impl Drop for Switch {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
-        self.shared.waker.wake();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the packet thread ended in a panic");
-        }
+        self.shared.wake_all();
+        self.workers.join();
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that moves packets: it polls its ports and runs each frame to completion.
+//! A thread that moves packets: it polls its ports and runs each frame to completion.
 //!
 //! ```text
 //!  ports ──receive──▶ pipeline::Worker ──┬─▶ port ──(capture, emulated link)──▶ device
@@ -6,7 +6,10 @@
 //!                                        └─▶ CPU port ──▶ the primary's stream
 //! ```
 //!
-//! All state of a worker is its own, so several of them can share the tables, each with its own ports.
+//! Several workers share the tables and nothing else. A flow stays with one of them: a port's frames are received by one
+//! worker, or dealt out by addresses ([`crate::ports::fanout`] has the details). Each worker has a way of its own out of
+//! every port, except where frames have to pass one by one (an emulated link, a capture, a file): such a port has a
+//! home worker, to which the others hand their frames in order. So a frame never overtakes another of its flow.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +17,7 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, SystemTime};
 
 use crate::pipeline;
+use crate::ports::handoff::Handed;
 use crate::ports::tx::{Now, PortCounters, TxPort};
 use crate::ports::wake::Waker;
 use crate::ports::{PortId, RECEIVE_BUDGET, Receive};
@@ -29,15 +33,21 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Rounds without a frame before the worker sleeps: waking costs more than a few looks at the rings.
 const IDLE_ROUNDS: u32 = 4;
 
-/// A port as it is given to the worker.
+/// Frames sent for other workers in one round.
+const HANDOFF_BUDGET: usize = 256;
+
+/// A port as it is given to one worker.
 pub(crate) struct NewPort {
     pub(crate) number: PortId,
-    pub(crate) receive: Box<dyn Receive>,
+    /// What this worker receives of the port; nothing, if another one does.
+    pub(crate) receive: Option<Box<dyn Receive>>,
     pub(crate) transmit: TxPort,
 }
 
 struct RxPort {
     number: PortId,
+    /// Its index in `Ports::tx`.
+    index: usize,
     device: Box<dyn Receive>,
     counters: Arc<PortCounters>,
 }
@@ -60,11 +70,19 @@ impl Ports {
     }
 }
 
+/// What comes to a worker other than by its ports.
+pub(crate) struct Channels {
+    pub(crate) new_ports: Receiver<NewPort>,
+    /// Frames that other workers hand over.
+    pub(crate) handed: Receiver<Handed>,
+    /// Packet-outs, which one worker takes.
+    pub(crate) injected: Option<Receiver<Vec<u8>>>,
+}
+
 pub(crate) struct PacketWorker {
     shared: Arc<Shared>,
     waker: Arc<Waker>,
-    new_ports: Receiver<NewPort>,
-    injected: Receiver<Vec<u8>>,
+    channels: Channels,
     rx: Vec<RxPort>,
     ports: Ports,
     poll: Vec<libc::pollfd>,
@@ -73,10 +91,9 @@ pub(crate) struct PacketWorker {
 }
 
 impl PacketWorker {
-    pub(crate) fn new(shared: Arc<Shared>, new_ports: Receiver<NewPort>, injected: Receiver<Vec<u8>>) -> Self {
-        let waker = Arc::clone(&shared.waker);
+    pub(crate) fn new(shared: Arc<Shared>, waker: Arc<Waker>, channels: Channels) -> Self {
         let ports = Ports { tx: Vec::new(), index: Vec::new() };
-        Self { shared, waker, new_ports, injected, rx: Vec::new(), ports, poll: Vec::new(), current: None }
+        Self { shared, waker, channels, rx: Vec::new(), ports, poll: Vec::new(), current: None }
     }
 
     /// Runs until the switch stops.
@@ -114,26 +131,25 @@ impl PacketWorker {
 
     /// One look at everything; returns how many frames there were.
     fn round(&mut self) -> usize {
-        while let Ok(port) = self.new_ports.try_recv() {
-            self.adopt(port);
-        }
+        self.adopt_new();
         self.follow_pipeline();
-        let mut frames = 0;
         let now = self.now();
-        let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
-        for _ in 0..INJECT_BUDGET {
-            let Ok(frame) = self.injected.try_recv() else { break };
-            forward.process(self.shared.cpu_port, &frame);
-            frames += 1;
+        let mut frames = self.send_handed(now);
+        if let Some(injected) = &self.channels.injected {
+            let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
+            for _ in 0..INJECT_BUDGET {
+                let Ok(frame) = injected.try_recv() else { break };
+                forward.process(self.shared.cpu_port, &frame);
+                frames += 1;
+            }
         }
-        drop(forward);
-        for (index, port) in self.rx.iter_mut().enumerate() {
+        for port in &mut self.rx {
             let now = Now { nanoseconds: self.shared.nanoseconds(), wall: SystemTime::now() };
             let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
             let mut bytes = 0;
             let count = port.device.receive(RECEIVE_BUDGET, &mut |frame| {
                 bytes += frame.len() as u64;
-                if let Some(observer) = forward.ports.tx.get_mut(index).and_then(|tx| tx.observer.as_mut()) {
+                if let Some(observer) = forward.ports.tx.get_mut(port.index).and_then(|tx| tx.observer.as_mut()) {
                     observer.received(now.wall, frame);
                 }
                 forward.process(port.number, frame);
@@ -148,6 +164,27 @@ impl PacketWorker {
             port.drive(now);
         }
         frames
+    }
+
+    fn adopt_new(&mut self) {
+        while let Ok(port) = self.channels.new_ports.try_recv() {
+            self.adopt(port);
+        }
+    }
+
+    /// Sends what other workers have handed over; returns how many frames there were.
+    fn send_handed(&mut self, now: Now) -> usize {
+        for count in 0..HANDOFF_BUDGET {
+            let Ok(Handed { port, frame }) = self.channels.handed.try_recv() else { return count };
+            if self.ports.get(port).is_none() {
+                // The other worker has taken the port up before us.
+                self.adopt_new();
+            }
+            if let Some(port) = self.ports.get(port) {
+                port.pass(now, &frame);
+            }
+        }
+        HANDOFF_BUDGET
     }
 
     /// Changes to a newly committed pipeline between two packets.
@@ -174,10 +211,12 @@ impl PacketWorker {
         // Port numbers are 16 bits wide and distinct, 511 and the CPU port are refused: the index fits.
         self.ports.index[number] = self.ports.tx.len() as u16;
         let counters = Arc::clone(&port.transmit.counters);
-        if let Some(fd) = port.receive.readiness() {
-            self.poll.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+        if let Some(device) = port.receive {
+            if let Some(fd) = device.readiness() {
+                self.poll.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+            }
+            self.rx.push(RxPort { number: port.number, index: self.ports.tx.len(), device, counters });
         }
-        self.rx.push(RxPort { number: port.number, device: port.receive, counters });
         self.ports.tx.push(port.transmit);
     }
 

@@ -30,6 +30,7 @@ fn ports_over_interfaces_in_a_namespace_of_their_own() {
         an_interface_that_goes_down_comes_back();
         a_port_is_up_while_its_link_is();
         a_tap_port_is_made_and_carries_what_the_host_sends();
+        several_workers_share_an_interface_and_keep_each_flow_in_order();
         println!("{THROUGH}");
         return;
     }
@@ -327,4 +328,73 @@ fn a_tap_port_is_made_and_carries_what_the_host_sends() {
     drop(switch);
     // SAFETY: a live, terminated name.
     assert_eq!(unsafe { libc::if_nametoindex(c"tap1".as_ptr()) }, 0);
+}
+
+/// The number of a flow and of a frame in it, which the frame carries at its end.
+fn numbers(frame: &[u8]) -> (u32, u32) {
+    let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+    (word(frame.len() - 8), word(frame.len() - 4))
+}
+
+fn several_workers_share_an_interface_and_keep_each_flow_in_order() {
+    const FLOWS: u32 = 40;
+    const FRAMES: u32 = 200;
+    let switch = portal_switch_of(4);
+    let (a, b) = (Wire::pair(&switch, 1, "q1"), Wire::pair(&switch, 2, "q2"));
+    wire(&switch, 1, 2);
+    // Flows of every kind: IPv4 with and without fragments, IPv6, neither, and each of them tagged.
+    let of = |flow: u32, number: u32| {
+        let numbers = [flow.to_be_bytes(), number.to_be_bytes()].concat();
+        let (ether_type, mut payload) = match flow % 4 {
+            kind @ (0 | 1) => {
+                let mut ip = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, flow as u8, 10, 1, 1, 1];
+                if kind == 1 {
+                    // Now the first fragment, now a later one, now no fragment at all.
+                    ip[6..8].copy_from_slice(&[[0x20, 0], [0x00, 1], [0, 0]][number as usize % 3]);
+                }
+                // The ports of a later fragment are just payload.
+                ip.extend_from_slice(&[0, 1, number as u8, 2, 0, 16, 0, 0]);
+                (0x0800, ip)
+            }
+            2 => {
+                let mut ip = vec![0x60, 0, 0, 0, 0, 8, 59, 64];
+                ip.extend_from_slice(&[flow as u8; 16]);
+                ip.extend_from_slice(&[0xfd; 16]);
+                (0x86dd, ip)
+            }
+            _ => (0x88b5, vec![0; 20]),
+        };
+        payload.extend_from_slice(&numbers);
+        let mut all = frame(0x0200_0000_0000 | u64::from(flow), ether_type, &payload);
+        if flow % 8 >= 4 {
+            all.splice(12..12, [0x81, 0x00, 0x00, 0x07]);
+        }
+        all
+    };
+    let mut next = vec![0; FLOWS as usize];
+    for number in 0..FRAMES {
+        for flow in 0..FLOWS {
+            a.send(&of(flow, number));
+        }
+        // Some frames are always under way, but never more than the far socket holds.
+        if number >= 2 {
+            for _ in 0..FLOWS {
+                let (flow, number) = numbers(&b.receive().expect("no frame is lost").0);
+                assert_eq!(number, next[flow as usize], "flow {flow}");
+                next[flow as usize] += 1;
+            }
+        }
+    }
+    for _ in 0..2 * FLOWS {
+        let (flow, number) = numbers(&b.receive().expect("no frame is lost").0);
+        assert_eq!(number, next[flow as usize], "flow {flow}");
+        next[flow as usize] += 1;
+    }
+    assert_eq!(next, vec![FRAMES; FLOWS as usize]);
+    let statistics = switch.port_statistics();
+    let all = u64::from(FLOWS * FRAMES);
+    assert_eq!((statistics[&1].received_frames, statistics[&2].sent_frames), (all, all));
+    // The kernel has dealt them out: no worker was alone.
+    let busy = switch.worker_received().iter().filter(|n| **n > 0).count();
+    assert!(busy > 1, "{:?}", switch.worker_received());
 }

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use dmux_softswitch::PortError;
 use dmux_softswitch::ports::{Device, Observe, PortSpec};
 use dmux_softswitch::switch::Switch;
+use dmux_softswitch::{MAX_WORKERS, PortError};
 use tokio::net::TcpListener;
 
 pub use log::LogArgs;
 use program::ProgramArgs;
 use tls::TlsArgs;
+
+/// Workers at most, if nothing is said.
+const MOST_DEFAULT_WORKERS: usize = 4;
 
 /// `dmux switch`
 #[derive(Debug, Args)]
@@ -46,6 +49,12 @@ pub struct SwitchArgs {
     /// --port once for each port.
     #[arg(long = "port", short = 'i', visible_alias = "interface", value_name = "PORT")]
     ports: Vec<PortSpec>,
+    /// How many threads move packets (default: half the processors, 1 to 4).
+    ///
+    /// A packet never overtakes another of its flow (the same pair of IP addresses, at one port). With more than one,
+    /// packets of different flows read and write the same registers at once. Ports of files run with one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS as i64))]
+    workers: Option<u16>,
     /// Capture what every port receives and sends: DIR/NAME_in.pcap and DIR/NAME_out.pcap.
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = ".")]
     pcap: Option<PathBuf>,
@@ -75,6 +84,7 @@ pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
         )
     })?;
     let mut builder = Switch::builder(args.device_id, args.cpu_port)
+        .workers(workers(args.workers, args.use_files.is_some()))
         .observe(Observe { capture_dir: args.pcap, dump_bytes: args.dump_packet_data });
     let ports = args.ports.len();
     for port in args.ports {
@@ -109,6 +119,16 @@ pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
     }
     tracing::info!("switch stopped");
     Ok(())
+}
+
+/// What `--workers` says, or what leaves the machine room for whoever else moves packets on it.
+fn workers(asked: Option<u16>, use_files: bool) -> usize {
+    if use_files {
+        // One sequence of frames is for one worker.
+        return 1;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    asked.map_or((processors / 2).clamp(1, MOST_DEFAULT_WORKERS), usize::from)
 }
 
 /// The port as `--use-files` means it.

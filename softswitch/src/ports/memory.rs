@@ -123,6 +123,7 @@ impl Receive for MemoryReceive {
 }
 
 /// The switch's transmitting half.
+#[derive(Clone)]
 pub(crate) struct MemoryTransmit {
     shared: Arc<Shared>,
     failed: u64,

@@ -7,7 +7,9 @@
 
 pub mod carrier;
 pub mod error;
+mod fanout;
 pub mod files;
+pub mod handoff;
 pub mod link;
 pub mod memory;
 pub mod observer;
@@ -72,18 +74,29 @@ pub trait Transmit: Send {
     fn flush(&mut self) -> u64;
 }
 
-/// A device, opened.
+/// A device, opened for several workers.
 pub(crate) struct Opened {
-    pub(crate) receive: Box<dyn Receive>,
-    pub(crate) transmit: Box<dyn Transmit>,
+    /// One half, or one for each worker with its share of the flows.
+    pub(crate) receive: Vec<Box<dyn Receive>>,
+    /// One half, or one for each worker.
+    pub(crate) transmit: Vec<Box<dyn Transmit>>,
     /// Where a UDP port receives.
     pub(crate) address: Option<SocketAddr>,
     /// `None` for a device that is always up.
     pub(crate) carrier: Option<Carrier>,
 }
 
-/// Opens a device. An interface is one of the network namespace of the thread that calls this.
-pub(crate) fn open(device: &Device, replay: &Replay) -> Result<Opened, PortError> {
+fn receiving<T: Receive + 'static>(halves: Vec<T>) -> Vec<Box<dyn Receive>> {
+    halves.into_iter().map(|half| Box::new(half) as Box<dyn Receive>).collect()
+}
+
+pub(crate) fn transmitting<T: Transmit + 'static>(halves: Vec<T>) -> Vec<Box<dyn Transmit>> {
+    halves.into_iter().map(|half| Box::new(half) as Box<dyn Transmit>).collect()
+}
+
+/// Opens a device, with as many halves as are asked for, or as many as it can have. An interface is one of the network
+/// namespace of the thread that calls this.
+pub(crate) fn open(device: &Device, replay: &Replay, receive: usize, transmit: usize) -> Result<Opened, PortError> {
     let carrier = |name: &str| {
         let carrier = Carrier::of(name)
             .map_err(|e| PortError::io(format!("interface {name}: no socket to ask for its state"), e))?;
@@ -94,22 +107,40 @@ pub(crate) fn open(device: &Device, replay: &Replay) -> Result<Opened, PortError
     };
     Ok(match device {
         Device::Interface(name) => {
-            let (receive, transmit) = packet::open(name)?;
-            let carrier = carrier(name)?;
-            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier }
+            let (receive, transmit) = packet::open(name, receive, transmit)?;
+            Opened {
+                receive: receiving(receive),
+                transmit: transmitting(transmit),
+                address: None,
+                carrier: carrier(name)?,
+            }
         }
         Device::Tap(name) => {
-            let (receive, transmit) = tap::open(name)?;
-            let carrier = carrier(name)?;
-            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier }
+            let (receive, half) = tap::open(name)?;
+            Opened {
+                receive: vec![Box::new(receive)],
+                transmit: transmitting(vec![half; transmit]),
+                address: None,
+                carrier: carrier(name)?,
+            }
         }
         Device::Files { input, output } => {
             let (receive, transmit) = replay.open(input, output)?;
-            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: None, carrier: None }
+            Opened {
+                receive: vec![Box::new(receive)],
+                transmit: vec![Box::new(transmit)],
+                address: None,
+                carrier: None,
+            }
         }
         Device::Udp { local, remote } => {
-            let (receive, transmit, address) = udp::open(*local, *remote)?;
-            Opened { receive: Box::new(receive), transmit: Box::new(transmit), address: Some(address), carrier: None }
+            let (receive, half, address) = udp::open(*local, *remote)?;
+            Opened {
+                receive: vec![Box::new(receive)],
+                transmit: transmitting(vec![half; transmit]),
+                address: Some(address),
+                carrier: None,
+            }
         }
     })
 }

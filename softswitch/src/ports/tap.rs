@@ -64,6 +64,7 @@ impl Receive for TapReceive {
 }
 
 /// The transmitting half: what the machine receives on the interface.
+#[derive(Clone)]
 pub(crate) struct TapTransmit {
     file: Arc<File>,
     failed: u64,

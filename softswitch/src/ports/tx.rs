@@ -1,5 +1,6 @@
 //! The way out of a port: capture, emulated link, device, counts.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -29,7 +30,20 @@ pub struct PortStatistics {
     pub send_failures: u64,
 }
 
-/// The counts behind [`PortStatistics`]; only the worker writes, anyone may read.
+impl AddAssign for PortStatistics {
+    fn add_assign(&mut self, other: Self) {
+        self.received_frames += other.received_frames;
+        self.received_bytes += other.received_bytes;
+        self.receive_drops += other.receive_drops;
+        self.sent_frames += other.sent_frames;
+        self.sent_bytes += other.sent_bytes;
+        self.link_losses += other.link_losses;
+        self.queue_drops += other.queue_drops;
+        self.send_failures += other.send_failures;
+    }
+}
+
+/// The counts of one worker behind [`PortStatistics`]; only that worker writes, anyone may read.
 #[derive(Debug, Default)]
 pub(crate) struct PortCounters {
     received_frames: AtomicU64,
@@ -102,12 +116,18 @@ impl TxPort {
         Self { device, link, observer, counters, dirty: false }
     }
 
-    /// Sends a frame, through the emulated link where there is one. Captured before the link takes or delays it,
-    /// as a capture on the sending interface would.
+    /// Sends a frame.
     #[inline]
     pub(crate) fn send(&mut self, now: Now, frame: &[u8]) {
         add(&self.counters.sent_frames, 1);
         add(&self.counters.sent_bytes, frame.len() as u64);
+        self.pass(now, frame);
+    }
+
+    /// Sends a frame that has been counted already, through the emulated link where there is one. Captured before the
+    /// link takes or delays it, as a capture on the sending interface would.
+    #[inline]
+    pub(crate) fn pass(&mut self, now: Now, frame: &[u8]) {
         if let Some(observer) = &mut self.observer {
             observer.sent(now.wall, frame);
         }

@@ -100,6 +100,7 @@ impl Receive for UdpReceive {
 }
 
 /// The transmitting half.
+#[derive(Clone)]
 pub(crate) struct UdpTransmit {
     socket: Arc<UdpSocket>,
     /// Frames of the batch, one after the other.

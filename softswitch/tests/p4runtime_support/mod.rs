@@ -68,7 +68,12 @@ pub fn meter_id(alias: &str) -> u32 {
 
 /// A switch without P4Runtime that runs the portal program.
 pub fn portal_switch() -> Switch {
-    let switch = Switch::builder(DEVICE, CPU_PORT).start().unwrap();
+    portal_switch_of(1)
+}
+
+/// The same with several workers.
+pub fn portal_switch_of(workers: usize) -> Switch {
+    let switch = Switch::builder(DEVICE, CPU_PORT).workers(workers).start().unwrap();
     switch.load_pipeline(p4info(), JSON.to_vec()).unwrap();
     switch
 }
