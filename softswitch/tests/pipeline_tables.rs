@@ -7,6 +7,7 @@ use pipeline_support::build::{action, assign, lookup, program};
 use pipeline_support::{dataplane, run};
 use proptest::prelude::*;
 use serde_json::json;
+use std::cmp::Reverse;
 
 /// Widths that cross every boundary of the key's packing; small alphabets so that keys meet.
 fn widths() -> impl Strategy<Value = Vec<u32>> {
@@ -61,7 +62,7 @@ fn matches(m: &MatchValue, v: u128, w: u32) -> bool {
     }
 }
 
-fn setup(kinds: &[&str], widths: &[u32]) -> Dataplane {
+fn setup(kinds: &[&str], widths: &[u32], size: usize) -> Dataplane {
     let mut fields: Vec<(String, u32, bool)> = vec![("result".into(), 32, false)];
     fields.extend(widths.iter().enumerate().map(|(i, w)| (format!("f{i}"), *w, false)));
     let keys: Vec<(String, &str)> = kinds.iter().enumerate().map(|(i, k)| (format!("f{i}"), *k)).collect();
@@ -71,7 +72,7 @@ fn setup(kinds: &[&str], widths: &[u32]) -> Dataplane {
         action("set", 0, &[("result", 32)], vec![assign("result", &param), port("0x1")]),
         action("miss", 1, &[], vec![port("0x2")]),
     ];
-    dataplane(&program(&fields, actions, vec![lookup("t", &keys, 40)], "t"))
+    dataplane(&program(&fields, actions, vec![lookup("t", &keys, size)], "t"))
 }
 
 /// A frame whose header has those field values.
@@ -86,10 +87,13 @@ fn frame(values: &[u128], widths: &[u32]) -> Vec<u8> {
 
 const T: TableIx = TableIx(0);
 
-fn check(kinds: Vec<&'static str>, widths: Vec<u32>, steps: &[(u8, Vec<u64>, i32)], packets: &[Vec<u64>]) {
-    let dp = setup(&kinds, &widths);
+/// Does the steps, and compares what is read and what packets meet with a plain list of entries. Of equal priorities the
+/// lowest handle wins, as in BMv2, where an entry gets the lowest one that is free.
+fn check(kinds: Vec<&'static str>, widths: Vec<u32>, size: usize, steps: &[(u8, Vec<u64>, i32)], packets: &[Vec<u64>]) {
+    let dp = setup(&kinds, &widths, size);
     let priorities = kinds.iter().any(|k| matches!(*k, "ternary" | "range" | "optional"));
     let mut model: Vec<EntrySpec> = Vec::new();
+    let mut handles: Vec<usize> = Vec::new();
     for (n, (what, seeds, priority)) in steps.iter().enumerate() {
         let key: Vec<MatchValue> = kinds.iter().zip(&widths).zip(seeds).map(|((k, w), s)| value(k, *s, *w)).collect();
         let priority = if priorities { *priority } else { 0 };
@@ -97,11 +101,14 @@ fn check(kinds: Vec<&'static str>, widths: Vec<u32>, steps: &[(u8, Vec<u64>, i32
         let spec = EntrySpec { key: key.clone(), priority, action: call.clone() };
         let place = model.iter().position(|e| e.key == key && e.priority == priority);
         match (what % 4, place) {
-            (0 | 1, None) if model.len() < 40 => {
+            (0 | 1, None) if model.len() < size => {
                 assert_eq!(dp.insert(T, &spec), Ok(()));
                 model.push(spec);
+                handles.extend((0..).find(|h| !handles.contains(h)));
             }
-            (0 | 1, None) => assert!(matches!(dp.insert(T, &spec), Err(TableError::Full { capacity: 40, .. }))),
+            (0 | 1, None) => {
+                assert!(matches!(dp.insert(T, &spec), Err(TableError::Full { capacity, .. }) if capacity == size));
+            }
             (0 | 1, Some(_)) => assert!(matches!(dp.insert(T, &spec), Err(TableError::Exists { .. }))),
             (2, Some(at)) => {
                 assert_eq!(dp.modify(T, &key, priority, &call), Ok(()));
@@ -111,6 +118,7 @@ fn check(kinds: Vec<&'static str>, widths: Vec<u32>, steps: &[(u8, Vec<u64>, i32
             (_, Some(at)) => {
                 assert_eq!(dp.delete(T, &key, priority), Ok(()));
                 model.remove(at);
+                handles.remove(at);
             }
             (_, None) => assert!(matches!(dp.delete(T, &key, priority), Err(TableError::NotFound { .. }))),
         }
@@ -130,26 +138,21 @@ fn check(kinds: Vec<&'static str>, widths: Vec<u32>, steps: &[(u8, Vec<u64>, i32
     // Packets near the entries and elsewhere.
     for seeds in packets {
         let values: Vec<u128> = widths.iter().zip(seeds).map(|(w, s)| pick(*s, *w)).collect();
-        let hits =
-            model.iter().filter(|e| e.key.iter().zip(&values).zip(&widths).all(|((m, v), w)| matches(m, *v, *w)));
-        let rank = |e: &&EntrySpec| {
+        let hits = model.iter().zip(&handles);
+        let hits = hits.filter(|(e, _)| e.key.iter().zip(&values).zip(&widths).all(|((m, v), w)| matches(m, *v, *w)));
+        let rank = |(e, h): &(&EntrySpec, &usize)| {
             let prefix: u32 =
                 e.key.iter().map(|m| if let MatchValue::Lpm { prefix_len, .. } = m { *prefix_len } else { 0 }).sum();
-            if priorities { i64::from(e.priority) } else { i64::from(prefix) }
+            if priorities { (i64::from(e.priority), Reverse(**h)) } else { (i64::from(prefix), Reverse(0)) }
         };
-        let best = hits.clone().map(|e| rank(&e)).max();
         let out = run(&dp, 0, &frame(&values, &widths));
         let (port, bytes) = &out[0];
-        match best {
+        match hits.max_by_key(rank) {
             None => assert_eq!(*port, 2, "{values:?} should miss"),
-            Some(b) => {
+            Some((best, _)) => {
                 assert_eq!(*port, 1, "{values:?} should hit");
                 let got = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                // Among equal priorities any is right.
-                assert!(
-                    hits.clone().any(|e| rank(&e) == b && e.action.args == [u128::from(got)]),
-                    "{values:?} ran {got}, not one of the best"
-                );
+                assert_eq!(best.action.args, [u128::from(got)], "{values:?} ran another than {best:?}");
             }
         }
     }
@@ -157,6 +160,16 @@ fn check(kinds: Vec<&'static str>, widths: Vec<u32>, steps: &[(u8, Vec<u64>, i32
 
 fn steps() -> impl Strategy<Value = Vec<(u8, Vec<u64>, i32)>> {
     proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u64>(), 5), 1i32..6), 0..80)
+}
+
+/// Enough for tries of some levels, filters, and chains that are split.
+fn many_steps() -> impl Strategy<Value = Vec<(u8, Vec<u64>, i32)>> {
+    let step = (
+        prop_oneof![4 => Just(0u8), 1 => Just(2), 1 => Just(3)],
+        proptest::collection::vec(any::<u64>(), 5),
+        1i32..400,
+    );
+    proptest::collection::vec(step, 0..900)
 }
 
 fn packets() -> impl Strategy<Value = Vec<Vec<u64>>> {
@@ -168,7 +181,7 @@ proptest! {
 
     #[test]
     fn exact(w in widths(), s in steps(), p in packets()) {
-        check(vec!["exact"; w.len()], w, &s, &p);
+        check(vec!["exact"; w.len()], w, 40, &s, &p);
     }
 
     #[test]
@@ -176,7 +189,7 @@ proptest! {
         let mut kinds = vec!["exact"; w.len()];
         let at = at % kinds.len();
         kinds[at] = "lpm";
-        check(kinds, w, &s, &p);
+        check(kinds, w, 40, &s, &p);
     }
 
     #[test]
@@ -184,13 +197,44 @@ proptest! {
         let all = ["ternary", "range", "optional", "exact", "lpm"];
         let mut kinds: Vec<&str> = w.iter().zip(&k).map(|(_, k)| all[*k]).collect();
         kinds[0] = all[k[0] % 3];
-        check(kinds, w, &s, &p);
+        check(kinds, w, 40, &s, &p);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn many_prefixes(w in prop_oneof![Just(8u32), Just(31), Just(32), Just(48), Just(64), Just(65), Just(128)], vrf in 0u32..3, s in many_steps(), p in packets()) {
+        check(vec!["lpm"], vec![w], 500, &s, &p);
+        // Beside exact fields before and behind it, with keys that end at and cross the words' bounds.
+        check(vec!["exact", "lpm", "exact"], vec![[16, 63, 64][vrf as usize], w, 1], 500, &s, &p);
+    }
+
+    #[test]
+    fn many_ranges(w in prop_oneof![Just(1u32), Just(16), Just(64), Just(65), Just(128)], s in many_steps(), p in packets()) {
+        check(vec!["range"], vec![w], 500, &s, &p);
+        check(vec!["exact", "range", "range"], vec![1, w, 16], 500, &s, &p);
+    }
+
+    #[test]
+    fn many_masks(w in prop_oneof![Just(8u32), Just(32), Just(64), Just(65), Just(128)], s in many_steps(), p in packets()) {
+        check(vec!["ternary", "ternary"], vec![w, 16], 500, &s, &p);
+        check(vec!["ternary", "lpm", "range", "optional"], vec![w, 32, 16, 8], 500, &s, &p);
+    }
+
+    #[test]
+    fn keys_of_up_to_512_bits(s in many_steps(), p in packets()) {
+        check(vec!["exact"; 4], vec![128; 4], 500, &s, &p);
+        check(vec!["exact", "exact", "lpm"], vec![128, 128, 128], 500, &s, &p);
+        check(vec!["exact", "lpm"], vec![64, 128], 500, &s, &p);
+        check(vec!["exact", "ternary", "ternary", "ternary"], vec![128, 128, 128, 128], 500, &s, &p);
     }
 }
 
 #[test]
 fn keys_that_do_not_fit_are_refused_with_the_reason() {
-    let dp = setup(&["exact", "ternary"], &[9, 16]);
+    let dp = setup(&["exact", "ternary"], &[9, 16], 40);
     let call = ActionCall { action: ActionIx(0), args: vec![1] };
     let entry =
         |key: Vec<MatchValue>, priority, action: &ActionCall| EntrySpec { key, priority, action: action.clone() };
@@ -214,7 +258,7 @@ fn keys_that_do_not_fit_are_refused_with_the_reason() {
 
 #[test]
 fn default_actions_change_and_go_back() {
-    let dp = setup(&["exact"], &[8]);
+    let dp = setup(&["exact"], &[8], 40);
     let f = frame(&[5], &[8]);
     assert_eq!(run(&dp, 0, &f)[0].0, 2);
     let set = ActionCall { action: ActionIx(0), args: vec![77] };
@@ -230,7 +274,7 @@ fn default_actions_change_and_go_back() {
 /// Two entries are exchanged in one batch, over and over, while packets run: no packet may see both or none.
 #[test]
 fn packets_see_a_batch_whole_or_not_at_all() {
-    let dp = setup(&["exact"], &[8]);
+    let dp = setup(&["exact"], &[8], 40);
     let spec = |arg: u128| EntrySpec {
         key: vec![MatchValue::Exact(1)],
         priority: 0,

@@ -15,8 +15,8 @@ pub(crate) trait Key: Copy + Eq + Hash + Send + Sync + 'static {
     fn and(&self, o: &Self) -> Self;
     /// The low bits of the wide form.
     fn from_bits(b: &Bits) -> Self;
-    /// The wide form.
-    fn bits(&self) -> Bits;
+    /// 64 of its bits, word 0 being the lowest; 0 beyond its end.
+    fn word(&self, i: usize) -> u64;
     /// A hash whose upper bits are good.
     fn mix(&self, seed: u64) -> u64;
 }
@@ -44,8 +44,9 @@ impl Key for u64 {
     fn from_bits(b: &Bits) -> Self {
         b[0]
     }
-    fn bits(&self) -> Bits {
-        [*self, 0, 0, 0, 0, 0, 0, 0]
+    #[inline]
+    fn word(&self, i: usize) -> u64 {
+        if i == 0 { *self } else { 0 }
     }
     #[inline]
     fn mix(&self, seed: u64) -> u64 {
@@ -66,8 +67,13 @@ impl Key for u128 {
     fn from_bits(b: &Bits) -> Self {
         Self::from(b[0]) | Self::from(b[1]) << 64
     }
-    fn bits(&self) -> Bits {
-        [*self as u64, (*self >> 64) as u64, 0, 0, 0, 0, 0, 0]
+    #[inline]
+    fn word(&self, i: usize) -> u64 {
+        match i {
+            0 => *self as u64,
+            1 => (*self >> 64) as u64,
+            _ => 0,
+        }
     }
     #[inline]
     fn mix(&self, seed: u64) -> u64 {
@@ -100,12 +106,9 @@ impl<const N: usize> Key for [u64; N] {
         }
         r
     }
-    fn bits(&self) -> Bits {
-        let mut r = [0; 8];
-        for (a, b) in r.iter_mut().zip(self) {
-            *a = *b;
-        }
-        r
+    #[inline]
+    fn word(&self, i: usize) -> u64 {
+        self.get(i).copied().unwrap_or(0)
     }
     #[inline]
     fn mix(&self, seed: u64) -> u64 {
@@ -155,9 +158,11 @@ mod tests {
             a.put(pos, u64::from(v));
             b.put(pos, u64::from(v));
             c.put(pos, u64::from(v));
-            prop_assert_eq!(a.bits(), b.bits());
-            prop_assert_eq!(a.bits(), c.bits());
-            prop_assert_eq!(u64::from_bits(&a.bits()), a);
+            for i in 0..5 {
+                prop_assert_eq!(a.word(i), b.word(i));
+                prop_assert_eq!(a.word(i), c.word(i));
+            }
+            prop_assert_eq!(u64::from_bits(&[a, 1, 2, 3, 4, 5, 6, 7]), a);
         }
     }
 }

@@ -4,12 +4,19 @@ use super::super::compile::ones;
 use super::super::entry::{ActionCall, MatchValue};
 use super::super::error::TableError;
 use super::super::info::{ActionIx, MatchKind, TableInfo};
+use super::super::ops::KeyPart;
 use super::super::program::Program;
 use super::bits::{put_wide, take};
-use super::index::FullKey;
+use super::record::FullKey;
 
-/// Checks a key against the table and packs it.
-pub(super) fn encode(program: &Program, t: usize, key: &[MatchValue], priority: i32) -> Result<FullKey, TableError> {
+/// Checks a key against the table and packs it; `parts` tell where its fields go.
+pub(super) fn encode(
+    program: &Program,
+    t: usize,
+    parts: &[KeyPart],
+    key: &[MatchValue],
+    priority: i32,
+) -> Result<FullKey, TableError> {
     let info = &program.tables[t];
     let bad = |what: String| TableError::BadKey { table: info.name.clone(), what };
     if key.len() != info.key.len() {
@@ -26,8 +33,8 @@ pub(super) fn encode(program: &Program, t: usize, key: &[MatchValue], priority: 
         };
         return Err(TableError::BadPriority { table: info.name.clone(), what });
     }
-    let mut full = FullKey { value: [0; 8], mask: [0; 8], priority, ranges: Vec::new() };
-    for ((v, f), part) in key.iter().zip(&info.key).zip(&program.keys[t].0) {
+    let mut full = FullKey { value: [0; 8], mask: [0; 8], prefix: 0, priority, ranges: Vec::new() };
+    for ((v, f), part) in key.iter().zip(&info.key).zip(parts) {
         let all = ones(f.width);
         let fits = |what: &str, n: u128| {
             if n & !all == 0 {
@@ -36,6 +43,7 @@ pub(super) fn encode(program: &Program, t: usize, key: &[MatchValue], priority: 
                 Err(bad(format!("the {what} {n:#x} of {} does not fit {} bits", f.name, f.width)))
             }
         };
+        let mut prefix = f.width;
         let (value, mask) = match (*v, f.kind) {
             (MatchValue::Exact(n), MatchKind::Exact) => (fits("value", n)?, all),
             (MatchValue::Lpm { value, prefix_len }, MatchKind::Lpm) => {
@@ -46,6 +54,7 @@ pub(super) fn encode(program: &Program, t: usize, key: &[MatchValue], priority: 
                 if fits("value", value)? & !mask != 0 {
                     return Err(bad(format!("bits of {} are set behind its prefix of {prefix_len} bits", f.name)));
                 }
+                prefix = prefix_len;
                 (value, mask)
             }
             (MatchValue::Ternary { value, mask }, MatchKind::Ternary) => {
@@ -71,6 +80,7 @@ pub(super) fn encode(program: &Program, t: usize, key: &[MatchValue], priority: 
         // The program's own mask, where it has one, hides bits of both sides.
         put_wide(&mut full.value, part.pos, value & part.mask);
         put_wide(&mut full.mask, part.pos, mask & part.mask);
+        full.prefix += prefix;
     }
     Ok(full)
 }
@@ -80,16 +90,21 @@ fn ones_or_none(width: u32) -> u128 {
 }
 
 /// The key as it was given.
-pub(super) fn decode(program: &Program, t: usize, full: &FullKey) -> Vec<MatchValue> {
+pub(super) fn decode(program: &Program, t: usize, parts: &[KeyPart], full: &FullKey) -> Vec<MatchValue> {
     let mut ranges = full.ranges.iter();
-    let fields = program.tables[t].key.iter().zip(&program.keys[t].0);
-    fields
+    let key = &program.tables[t].key;
+    let exact: u32 = key.iter().filter(|f| f.kind == MatchKind::Exact).map(|f| f.width).sum();
+    key.iter()
+        .zip(parts)
         .map(|(f, part)| {
             let value = take(&full.value, part.pos, f.width);
             let mask = take(&full.mask, part.pos, f.width);
             match f.kind {
                 MatchKind::Exact => MatchValue::Exact(value),
-                MatchKind::Lpm => MatchValue::Lpm { value, prefix_len: mask.count_ones() },
+                MatchKind::Lpm => MatchValue::Lpm {
+                    value,
+                    prefix_len: if program.tables[t].needs_priority { mask.count_ones() } else { full.prefix - exact },
+                },
                 MatchKind::Ternary => MatchValue::Ternary { value, mask },
                 MatchKind::Optional => MatchValue::Optional((mask != 0).then_some(value)),
                 MatchKind::Range => {

@@ -1,21 +1,12 @@
-//! From key to entry: one index per table and side, by the kinds of its fields.
+//! From key to entry: one index per table and side, by the kinds of its fields. It holds entries' numbers; their keys are
+//! in their [`Records`].
 
 use super::super::ops::KeyPart;
-use super::bits::{Bits, Key};
-use super::exact::Exact;
-use super::lpm::Lpm;
+use super::bits::Key;
+use super::map::Map;
+use super::record::{FullKey, Records};
+use super::trie::Trie;
 use super::tss::Tss;
-
-/// A key as a control plane gives it, packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FullKey {
-    pub value: Bits,
-    /// Bits that must be equal. All of an exact field's, a prefix of an lpm field's, none of a range field's.
-    pub mask: Bits,
-    pub priority: i32,
-    /// Bounds of each range field, in order.
-    pub ranges: Vec<(u128, u128)>,
-}
 
 /// Which search a table needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +25,8 @@ pub(crate) enum Index {
 }
 
 pub(crate) enum Matcher<K: Key> {
-    Exact(Exact<K>),
-    Lpm(Lpm<K>),
+    Exact(Map),
+    Lpm(Trie),
     Ternary(Tss<K>),
 }
 
@@ -51,38 +42,45 @@ macro_rules! each {
 }
 
 impl Index {
-    pub(crate) fn new(search: Search, key_bits: u32) -> Self {
-        match key_bits {
-            0..=64 => Self::K64(Matcher::new(search)),
-            65..=128 => Self::K128(Matcher::new(search)),
-            129..=256 => Self::K256(Matcher::new(search)),
-            _ => Self::K512(Matcher::new(search)),
+    /// For keys of so many words, beside range fields of those widths.
+    pub(crate) fn new(search: Search, words: usize, ranges: &[KeyPart]) -> Self {
+        let widths = || ranges.iter().map(|r| r.width).collect();
+        match words {
+            0..=1 => Self::K64(Matcher::new(search, widths())),
+            2 => Self::K128(Matcher::new(search, widths())),
+            3..=4 => Self::K256(Matcher::new(search, widths())),
+            _ => Self::K512(Matcher::new(search, widths())),
         }
     }
 
     /// The entry that a packet with these slots matches.
     #[inline]
-    pub(crate) fn lookup(&self, parts: &[KeyPart], ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
-        each!(self, m => m.lookup(pack(parts, s), ranges, s))
+    pub(crate) fn lookup(&self, records: &Records, parts: &[KeyPart], ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
+        each!(self, m => m.lookup(records, pack(parts, s), ranges, s))
     }
 
     /// The entry with exactly this key.
-    pub(crate) fn find(&self, k: &FullKey) -> Option<u32> {
-        each!(self, m => m.find(k))
+    pub(crate) fn find(&self, records: &Records, k: &FullKey) -> Option<u32> {
+        each!(self, m => m.find(records, k))
     }
 
-    /// Adds an entry; the key is not there yet.
-    pub(crate) fn insert(&mut self, k: &FullKey, entry: u32) {
-        each!(self, m => m.insert(k, entry));
+    /// Adds an entry; its key, which is in its record, is not there yet.
+    pub(crate) fn insert(&mut self, records: &Records, entry: u32) {
+        each!(self, m => m.insert(records, entry));
     }
 
-    /// Removes the entry with exactly this key.
-    pub(crate) fn remove(&mut self, k: &FullKey) -> Option<u32> {
-        each!(self, m => m.remove(k))
+    /// Removes an entry that is there.
+    pub(crate) fn remove(&mut self, records: &Records, entry: u32) {
+        each!(self, m => m.remove(records, entry));
+    }
+
+    /// Puts an entry in the place of another with the same key.
+    pub(crate) fn replace(&mut self, records: &Records, old: u32, new: u32) {
+        each!(self, m => m.replace(records, old, new));
     }
 
     /// All entries, in no particular order.
-    pub(crate) fn for_each(&self, f: &mut dyn FnMut(FullKey, u32)) {
+    pub(crate) fn for_each(&self, f: &mut dyn FnMut(u32)) {
         each!(self, m => m.for_each(f));
     }
 }
@@ -118,59 +116,61 @@ pub(crate) fn field_of(p: &KeyPart, s: &[u64]) -> u128 {
 }
 
 impl<K: Key> Matcher<K> {
-    fn new(search: Search) -> Self {
+    fn new(search: Search, ranges: Vec<u32>) -> Self {
         match search {
-            Search::Exact => Self::Exact(Exact::default()),
-            Search::Lpm => Self::Lpm(Lpm::default()),
-            Search::Ternary => Self::Ternary(Tss::default()),
+            Search::Exact => Self::Exact(Map::default()),
+            Search::Lpm => Self::Lpm(Trie::new()),
+            Search::Ternary => Self::Ternary(Tss::new(ranges)),
         }
     }
 
     #[inline]
-    fn lookup(&self, k: K, ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
+    fn lookup(&self, records: &Records, k: K, ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
         match self {
-            Self::Exact(m) => m.get(&k),
-            Self::Lpm(l) => l.lookup(&k),
-            Self::Ternary(t) => t.lookup(&k, &|bounds| {
-                bounds.iter().zip(ranges).all(|((lo, hi), p)| (*lo..=*hi).contains(&field_of(p, s)))
-            }),
+            Self::Exact(m) => m.get(k.mix(m.seed), |e| records.has_key(e, &k)),
+            Self::Lpm(t) => t.lookup(&k, records),
+            Self::Ternary(t) => t.lookup(&k, records, &|f| ranges.get(f).map_or(0, |p| field_of(p, s))),
         }
     }
 
-    fn find(&self, k: &FullKey) -> Option<u32> {
+    fn find(&self, records: &Records, full: &FullKey) -> Option<u32> {
+        let k = K::from_bits(&full.value);
         match self {
-            Self::Exact(m) => m.get(&K::from_bits(&k.value)),
-            Self::Lpm(l) => l.find(&K::from_bits(&k.value), &K::from_bits(&k.mask)),
-            Self::Ternary(t) => t.find(k),
+            Self::Exact(m) => m.get(k.mix(m.seed), |e| records.has_key(e, &k)),
+            Self::Lpm(t) => t.find(&k, full.prefix, records),
+            Self::Ternary(t) => t.find(full, records),
         }
     }
 
-    fn insert(&mut self, k: &FullKey, entry: u32) {
+    fn insert(&mut self, records: &Records, entry: u32) {
         match self {
-            Self::Exact(m) => m.insert(K::from_bits(&k.value), entry),
-            Self::Lpm(l) => l.insert(K::from_bits(&k.value), K::from_bits(&k.mask), ones_in(&k.mask), entry),
-            Self::Ternary(t) => t.insert(k, entry),
+            Self::Exact(m) => m.insert(records.packed::<K>(entry).mix(m.seed), entry),
+            Self::Lpm(t) => t.insert::<K>(entry, records),
+            Self::Ternary(t) => t.insert(entry, records),
         }
     }
 
-    fn remove(&mut self, k: &FullKey) -> Option<u32> {
+    fn remove(&mut self, records: &Records, entry: u32) {
         match self {
-            Self::Exact(m) => m.remove(&K::from_bits(&k.value)),
-            Self::Lpm(l) => l.remove(&K::from_bits(&k.value), &K::from_bits(&k.mask)),
-            Self::Ternary(t) => t.remove(k),
+            Self::Exact(m) => m.remove(records.packed::<K>(entry).mix(m.seed), entry),
+            Self::Lpm(t) => t.remove::<K>(entry, records),
+            Self::Ternary(t) => t.remove(entry, records),
         }
     }
 
-    fn for_each(&self, f: &mut dyn FnMut(FullKey, u32)) {
-        let plain = |k: &K, mask: Bits| FullKey { value: k.bits(), mask, priority: 0, ranges: Vec::new() };
+    fn replace(&mut self, records: &Records, old: u32, new: u32) {
         match self {
-            Self::Exact(m) => m.iter().for_each(|(k, e)| f(plain(k, [u64::MAX; 8]), *e)),
-            Self::Lpm(l) => l.for_each(&mut |k, mask, e| f(plain(k, mask.bits()), e)),
+            Self::Exact(m) => m.replace(records.packed::<K>(old).mix(m.seed), old, new),
+            Self::Lpm(t) => t.replace::<K>(old, new, records),
+            Self::Ternary(t) => t.replace(old, new, records),
+        }
+    }
+
+    fn for_each(&self, f: &mut dyn FnMut(u32)) {
+        match self {
+            Self::Exact(m) => m.iter().for_each(f),
+            Self::Lpm(t) => t.for_each(f),
             Self::Ternary(t) => t.for_each(f),
         }
     }
-}
-
-fn ones_in(b: &Bits) -> u32 {
-    b.iter().map(|w| w.count_ones()).sum()
 }

@@ -7,35 +7,43 @@
 //! ```text
 //!   packets ──read──▶ side A         side B ◀──write── batch     then A and B change roles,
 //!                       ╲            ╱                           and the batch is applied to A, too
-//!                        entries (action, arguments: one version for each side; counters; meters)
+//!                        records (key, action, arguments), counters, meters: there once
 //! ```
+//! A side has only the numbers of entries, found by hash ([`map`]), prefix ([`trie`]) or masks ([`tss`]); what an entry
+//! is, is in its [`record`].
 
+mod arena;
 mod bits;
+mod chains;
 mod encode;
-mod exact;
+mod filter;
 mod index;
-mod lpm;
+mod map;
+mod memory;
 mod read;
+mod record;
 mod slab;
 mod state;
+mod trie;
 mod tss;
 mod txn;
 
-use super::entry::ActionCall;
+use super::entry::{ActionCall, CounterValue};
 use super::info::{MatchKind, MeterUnit};
 use super::ops::KeyPart;
 use super::program::Program;
 use index::{Index, Search};
+use record::{NO_ACTION, Records};
 use slab::Slab;
 pub(crate) use state::{Counter, Meter};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 pub use txn::Txn;
 
-/// Record 0 of every table holds its default action.
-const DEFAULT: u32 = 0;
-/// First word of a record that has no action.
-const NO_ACTION: u64 = u64::MAX;
+/// Record 0 of every table has no action: a default that was not set. No entry has this number.
+const NOTHING: u32 = 0;
 
 /// The time that packets are stamped with.
 pub trait Clock: Send + Sync {
@@ -43,33 +51,47 @@ pub trait Clock: Send + Sync {
     fn now_us(&self) -> u64;
 }
 
+/// A table, as one side has it.
+pub(crate) struct Table {
+    index: Index,
+    /// The record of the default action.
+    default: u32,
+}
+
 /// The keys of all tables, as one side has them.
 pub(crate) struct Side {
-    pub number: usize,
-    pub tables: Vec<Index>,
+    tables: Vec<Table>,
 }
 
 /// What both sides of a table share.
 pub(crate) struct Shared {
-    /// Words of one version of an action with its arguments.
-    words: usize,
     keyless: bool,
     counted: bool,
     unit: Option<MeterUnit>,
-    records: Slab<AtomicU64>,
+    /// Entries have cells: the table counts or meters, or its entries' order decides between equal priorities.
+    celled: bool,
+    records: Records,
     counters: Slab<Counter>,
     meters: Slab<Meter>,
+    /// All fields of the key, in order, with their places in the packed key (where they have one).
+    fields: Vec<KeyPart>,
     /// Range fields of the key, in order.
     ranges: Vec<KeyPart>,
-    /// Key fields that are hashed: all but the ranges.
-    hashed: Vec<KeyPart>,
+    /// Key fields that are packed: all but the ranges.
+    packed: Vec<KeyPart>,
 }
 
 impl Shared {
-    /// The words of one version of a record.
-    #[inline]
-    fn version(&self, entry: u32, side: usize) -> &[AtomicU64] {
-        self.records.get(entry).get(side * self.words..(side + 1) * self.words).unwrap_or(&[])
+    /// Sets the counter and the meter of a cell back.
+    fn reset(&self, cell: u32) {
+        if self.counted {
+            self.counters.reserve(cell);
+            self.counters.get(cell).iter().for_each(|c| c.write(CounterValue::default()));
+        }
+        if self.unit.is_some() {
+            self.meters.reserve(cell);
+            self.meters.get(cell).iter().for_each(|m| m.configure(None));
+        }
     }
 }
 
@@ -78,12 +100,33 @@ pub(crate) struct Writer {
     tables: Vec<Accounts>,
 }
 
-#[derive(Default)]
 struct Accounts {
+    entries: usize,
     free: Vec<u32>,
     /// The first record that was never used.
     fresh: u32,
-    entries: usize,
+    /// The lowest is used first, as BMv2 does with its handles.
+    free_cells: BinaryHeap<Reverse<u32>>,
+    fresh_cells: u32,
+}
+
+impl Accounts {
+    fn record(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.fresh += 1;
+            self.fresh - 1
+        })
+    }
+
+    fn cell(&mut self) -> u32 {
+        self.free_cells.pop().map_or_else(
+            || {
+                self.fresh_cells += 1;
+                self.fresh_cells - 1
+            },
+            |c| c.0,
+        )
+    }
 }
 
 /// A program's tables, counters, meters and registers. Shared by all threads.
@@ -113,16 +156,24 @@ pub(crate) struct Found<'a> {
 impl Dataplane {
     /// Empty tables for a program (but for its constant entries).
     pub fn new(program: Arc<Program>, clock: Arc<dyn Clock>) -> Self {
-        let side = |number| {
-            let tables =
-                (0..program.tables.len()).map(|t| Index::new(search(&program, t), program.keys[t].1)).collect();
-            RwLock::new(Side { number, tables })
-        };
         let shared: Vec<Shared> = (0..program.tables.len()).map(|t| shared(&program, t)).collect();
-        let accounts = || Accounts { free: Vec::new(), fresh: DEFAULT + 1, entries: 0 };
+        let side = || {
+            let table = |(t, s): (usize, &Shared)| Table {
+                index: Index::new(search(&program, t), s.records.key_words(), &s.ranges),
+                default: NOTHING,
+            };
+            RwLock::new(Side { tables: shared.iter().enumerate().map(table).collect() })
+        };
+        let accounts = || Accounts {
+            entries: 0,
+            free: Vec::new(),
+            fresh: NOTHING + 1,
+            free_cells: BinaryHeap::new(),
+            fresh_cells: 1,
+        };
         let cells = |n: usize| -> Box<[Counter]> { (0..n).map(|_| Counter::default()).collect() };
         let dp = Self {
-            sides: [side(0), side(1)],
+            sides: [side(), side()],
             active: AtomicUsize::new(0),
             writer: Mutex::new(Writer { tables: (0..program.tables.len()).map(|_| accounts()).collect() }),
             shared,
@@ -167,23 +218,28 @@ impl Dataplane {
     /// Looks up the table for a packet; counts and meters a hit.
     #[inline]
     pub(crate) fn lookup(&self, side: &Side, t: usize, s: &[u64], frame_len: u64, now_us: u64) -> Found<'_> {
-        let shared = &self.shared[t];
-        let entry = if shared.keyless { None } else { side.tables[t].lookup(&shared.hashed, &shared.ranges, s) };
+        let (shared, table) = (&self.shared[t], &side.tables[t]);
+        let found =
+            if shared.keyless { None } else { table.index.lookup(&shared.records, &shared.packed, &shared.ranges, s) };
         let mut colour = None;
-        if let Some(e) = entry {
+        if let Some(e) = found {
             if shared.counted
                 && let Some(c) = shared.counters.get(e).first()
+            {
+                // Its counter, as a rule: of entries that were never modified, cell and record have the same number.
+                memory::prefetch(c);
+            }
+            if shared.counted
+                && let Some(c) = shared.counters.get(shared.records.cell(e)).first()
             {
                 c.count(frame_len);
             }
             if let Some(unit) = shared.unit {
-                colour = shared.meters.get(e).first().map(|m| m.execute(unit, frame_len, now_us));
+                colour = shared.meters.get(shared.records.cell(e)).first().map(|m| m.execute(unit, frame_len, now_us));
             }
         }
-        let version = shared.version(entry.unwrap_or(DEFAULT), side.number);
-        let (action, args) =
-            version.split_first().map_or((NO_ACTION, version), |(a, r)| (a.load(Ordering::Relaxed), r));
-        Found { hit: entry.is_some(), action, args, colour }
+        let (action, args) = shared.records.action(found.unwrap_or(table.default));
+        Found { hit: found.is_some(), action, args, colour }
     }
 }
 
@@ -200,52 +256,51 @@ fn search(program: &Program, t: usize) -> Search {
 
 fn shared(program: &Program, t: usize) -> Shared {
     let (info, rt) = (&program.tables[t], &program.table_rt[t]);
-    let words = 1 + rt.actions.iter().map(|a| usize::from(a.param_words)).max().unwrap_or(0);
-    let (ranges, hashed) = rt.key.iter().zip(&info.key).partition::<Vec<_>, _>(|(_, k)| k.kind == MatchKind::Range);
-    let parts = |v: Vec<(&KeyPart, _)>| v.into_iter().map(|(p, _)| *p).collect();
+    let search = search(program, t);
+    let is_range = |f: usize| info.key[f].kind == MatchKind::Range;
+    let mut fields = rt.key.clone();
+    // Where fields are in the packed key: in lpm tables from its top, and the lpm field last, so that prefixes are
+    // prefixes of the whole.
+    let mut order: Vec<usize> = (0..fields.len()).filter(|f| !is_range(*f)).collect();
+    let bits: u32 = order.iter().map(|f| fields[*f].width).sum();
+    let mut words = bits.div_ceil(64);
+    let mut pos = bits;
+    if search == Search::Lpm {
+        order.sort_by_key(|f| info.key[*f].kind == MatchKind::Lpm);
+        // Room behind the longest prefix for the step with which the trie ends.
+        words = (bits + 1).div_ceil(64);
+        pos = words * 64;
+    }
+    for f in order {
+        pos -= fields[f].width;
+        fields[f].pos = pos;
+    }
+    let (ranges, packed) = fields.iter().enumerate().partition::<Vec<_>, _>(|(f, _)| is_range(*f));
+    let parts = |v: Vec<(usize, &KeyPart)>| v.into_iter().map(|(_, p)| *p).collect::<Vec<_>>();
+    let (ranges, packed) = (parts(ranges), parts(packed));
+    let arg_words = rt.actions.iter().map(|a| usize::from(a.param_words)).max().unwrap_or(0);
+    let ternary = search == Search::Ternary;
+    let unit = info.direct_meter.as_ref().map(|(_, u)| *u);
     let shared = Shared {
-        words,
         keyless: rt.key.is_empty(),
         counted: info.direct_counter,
-        unit: info.direct_meter.as_ref().map(|(_, u)| *u),
-        records: Slab::new(2 * words),
+        unit,
+        celled: ternary || info.direct_counter || unit.is_some(),
+        records: Records::new(words as usize, arg_words, ternary, ranges.len()),
         counters: Slab::new(1),
         meters: Slab::new(1),
-        ranges: parts(ranges),
-        hashed: parts(hashed),
+        fields,
+        ranges,
+        packed,
     };
-    shared.records.reserve(DEFAULT);
-    for side in 0..2 {
-        store(&shared, DEFAULT, side, None, &[]);
-    }
+    shared.records.write(NOTHING, NO_ACTION, 0, None, std::iter::empty());
     shared
 }
 
-/// Writes one version of a record.
-fn store(shared: &Shared, entry: u32, side: usize, action: Option<usize>, args: &[u64]) {
-    if let Some((head, rest)) = shared.version(entry, side).split_first() {
-        for (cell, v) in rest.iter().zip(args) {
-            cell.store(*v, Ordering::Relaxed);
-        }
-        head.store(action.map_or(NO_ACTION, |a| a as u64), Ordering::Relaxed);
-    }
-}
-
-/// Copies a version of a record to the other side.
-fn mirror(shared: &Shared, entry: u32, from: usize) {
-    for (a, b) in shared.version(entry, from).iter().zip(shared.version(entry, 1 - from)) {
-        b.store(a.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-}
-
 /// The words of an action's arguments.
-fn words_of(program: &Program, call: &ActionCall) -> Vec<u64> {
-    let mut words = Vec::new();
-    for (v, p) in call.args.iter().zip(&program.actions[call.action.0].params) {
-        words.push(*v as u64);
-        if p.width > 64 {
-            words.push((*v >> 64) as u64);
-        }
-    }
-    words
+fn words_of<'a>(program: &'a Program, call: &'a ActionCall) -> impl Iterator<Item = u64> + 'a {
+    call.args.iter().zip(&program.actions[call.action.0].params).flat_map(|(v, p)| {
+        let high = (p.width > 64).then_some((*v >> 64) as u64);
+        std::iter::once(*v as u64).chain(high)
+    })
 }

@@ -4,8 +4,7 @@ use super::super::entry::{ActionCall, CounterValue, EntryView, MatchValue, Meter
 use super::super::error::TableError;
 use super::super::info::TableIx;
 use super::encode::{decode, encode};
-use super::index::FullKey;
-use super::{Counter, DEFAULT, Dataplane, Meter};
+use super::{Counter, Dataplane, Meter};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,11 +13,10 @@ impl Dataplane {
         if t < self.program.tables.len() { Ok(t) } else { Err(TableError::NoSuchObject { kind: "table", index: t }) }
     }
 
-    /// The action in one version of a record.
-    fn action_of(&self, t: usize, entry: u32, side: usize) -> Option<ActionCall> {
-        let (head, args) = self.shared[t].version(entry, side).split_first()?;
-        let local = usize::try_from(head.load(Ordering::Relaxed)).ok()?;
-        let action = *self.program.tables[t].actions.get(local)?;
+    /// The action of a record.
+    fn action_of(&self, t: usize, entry: u32) -> Option<ActionCall> {
+        let (local, args) = self.shared[t].records.action(entry);
+        let action = *self.program.tables[t].actions.get(local as usize)?;
         let mut words = args.iter().map(|w| u128::from(w.load(Ordering::Relaxed)));
         let mut next = || words.next().unwrap_or(0);
         let params = &self.program.actions[action.0].params;
@@ -26,14 +24,15 @@ impl Dataplane {
         Some(ActionCall { action, args })
     }
 
-    fn view(&self, t: usize, key: &FullKey, entry: u32, side: usize) -> Option<EntryView> {
+    fn view(&self, t: usize, entry: u32) -> Option<EntryView> {
         let (info, shared) = (&self.program.tables[t], &self.shared[t]);
+        let (key, cell) = (shared.records.full_key(entry), shared.records.cell(entry));
         Some(EntryView {
-            key: decode(&self.program, t, key),
+            key: decode(&self.program, t, &shared.fields, &key),
             priority: key.priority,
-            action: self.action_of(t, entry, side)?,
-            counter: shared.counters.get(entry).first().filter(|_| shared.counted).map(Counter::read),
-            meter: shared.meters.get(entry).first().filter(|_| shared.unit.is_some()).and_then(Meter::config),
+            action: self.action_of(t, entry)?,
+            counter: shared.counters.get(cell).first().filter(|_| shared.counted).map(Counter::read),
+            meter: shared.meters.get(cell).first().filter(|_| shared.unit.is_some()).and_then(Meter::config),
             is_const: info.is_const,
         })
     }
@@ -43,13 +42,14 @@ impl Dataplane {
         TableIx(t): TableIx,
         key: &[MatchValue],
         priority: i32,
-        f: impl FnOnce(usize, &FullKey, u32, usize) -> R,
+        f: impl FnOnce(usize, u32) -> R,
     ) -> Result<R, TableError> {
         self.check_table(t)?;
-        let key = encode(&self.program, t, key, priority)?;
+        let shared = &self.shared[t];
+        let key = encode(&self.program, t, &shared.fields, key, priority)?;
         let side = self.read();
-        match side.tables[t].find(&key) {
-            Some(e) => Ok(f(t, &key, e, side.number)),
+        match side.tables[t].index.find(&shared.records, &key) {
+            Some(e) => Ok(f(t, e)),
             None => Err(TableError::NotFound { table: self.program.tables[t].name.clone(), priority }),
         }
     }
@@ -59,7 +59,7 @@ impl Dataplane {
     /// # Errors
     /// It is not there, or the key does not fit the table.
     pub fn get(&self, table: TableIx, key: &[MatchValue], priority: i32) -> Result<EntryView, TableError> {
-        let view = self.with_entry(table, key, priority, |t, k, e, side| self.view(t, k, e, side))?;
+        let view = self.with_entry(table, key, priority, |t, e| self.view(t, e))?;
         view.ok_or_else(|| TableError::NotFound { table: self.program.tables[table.0].name.clone(), priority })
     }
 
@@ -72,8 +72,8 @@ impl Dataplane {
         // Without writers, what packets read cannot change either.
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let side = self.read();
-        side.tables[t].for_each(&mut |key, entry| {
-            if let Some(v) = self.view(t, &key, entry, side.number) {
+        side.tables[t].index.for_each(&mut |entry| {
+            if let Some(v) = self.view(t, entry) {
                 f(v);
             }
         });
@@ -93,7 +93,7 @@ impl Dataplane {
     pub fn default_entry(&self, TableIx(t): TableIx) -> Result<Option<ActionCall>, TableError> {
         self.check_table(t)?;
         let side = self.read();
-        Ok(self.action_of(t, DEFAULT, side.number))
+        Ok(self.action_of(t, side.tables[t].default))
     }
 
     fn no_direct(&self, t: TableIx, what: &'static str) -> TableError {
@@ -107,7 +107,9 @@ impl Dataplane {
         priority: i32,
         f: impl FnOnce(&Counter) -> R,
     ) -> Result<R, TableError> {
-        let found = self.with_entry(t, key, priority, |t, _, e, _| self.shared[t].counters.get(e).first().map(f))?;
+        let found = self.with_entry(t, key, priority, |t, e| {
+            self.shared[t].counters.get(self.shared[t].records.cell(e)).first().map(f)
+        })?;
         found.ok_or_else(|| self.no_direct(t, "counter"))
     }
 
@@ -118,7 +120,9 @@ impl Dataplane {
         priority: i32,
         f: impl FnOnce(&Meter) -> R,
     ) -> Result<R, TableError> {
-        let found = self.with_entry(t, key, priority, |t, _, e, _| self.shared[t].meters.get(e).first().map(f))?;
+        let found = self.with_entry(t, key, priority, |t, e| {
+            self.shared[t].meters.get(self.shared[t].records.cell(e)).first().map(f)
+        })?;
         found.ok_or_else(|| self.no_direct(t, "meter"))
     }
 

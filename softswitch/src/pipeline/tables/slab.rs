@@ -1,5 +1,6 @@
 //! Storage for entries that packets read while a control plane adds more: it grows, and never moves.
 
+use super::memory::Cell;
 use std::sync::OnceLock;
 
 /// Cells of the first chunk; each chunk is twice the one before.
@@ -7,17 +8,19 @@ const FIRST: usize = 64;
 /// Enough chunks for 2^32 cells.
 const CHUNKS: usize = 27;
 
-/// An array of records of `stride` cells each. Reading needs no lock; a chunk is allocated once and then stays.
+/// An array of records of `stride` cells each. Reading needs no lock; a chunk is allocated once and then stays. What of
+/// it was never written takes no memory.
 pub(crate) struct Slab<T> {
     stride: usize,
     chunks: [OnceLock<Box<[T]>>; CHUNKS],
 }
 
-impl<T: Default> Slab<T> {
+impl<T: Cell> Slab<T> {
     pub(crate) fn new(stride: usize) -> Self {
         Self { stride, chunks: [const { OnceLock::new() }; CHUNKS] }
     }
 
+    #[inline]
     fn locate(ix: u32) -> (usize, usize) {
         let n = ix as usize + FIRST;
         let chunk = (n.ilog2() - FIRST.ilog2()) as usize;
@@ -27,10 +30,7 @@ impl<T: Default> Slab<T> {
     /// Makes room for the record, if there is none yet.
     pub(crate) fn reserve(&self, ix: u32) {
         let (chunk, _) = Self::locate(ix);
-        self.chunks[chunk].get_or_init(|| {
-            let cells = (FIRST << chunk) * self.stride;
-            (0..cells).map(|_| T::default()).collect()
-        });
+        self.chunks[chunk].get_or_init(|| T::fresh((FIRST << chunk) * self.stride));
     }
 
     /// The cells of a record; none if it was never reserved.

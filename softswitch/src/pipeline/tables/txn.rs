@@ -4,28 +4,20 @@ use super::super::entry::{ActionCall, CounterValue, EntrySpec, MatchValue};
 use super::super::error::TableError;
 use super::super::info::TableIx;
 use super::encode::{check_action, encode};
-use super::index::FullKey;
-use super::{DEFAULT, Dataplane, Side, Writer, mirror, store, words_of};
+use super::record::FullKey;
+use super::{Dataplane, NOTHING, Side, Writer, words_of};
+use std::cmp::Reverse;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-/// A change that has been made on one side and must be repeated on the other.
-enum Change {
-    Put {
-        table: usize,
-        key: FullKey,
-        entry: u32,
-    },
-    Take {
-        table: usize,
-        key: FullKey,
-        entry: u32,
-    },
-    /// A new action in a record that stays.
-    Action {
-        table: usize,
-        entry: u32,
-    },
+/// A change that has been made on one side and must be repeated on the other: `old` gives way to `new`, where one of
+/// them may be nothing.
+struct Change {
+    table: u32,
+    old: u32,
+    new: u32,
+    /// It is the default action's record that changes, and no entry's.
+    default: bool,
 }
 
 /// A batch of writes; see [`Dataplane::write`].
@@ -60,20 +52,33 @@ impl Dataplane {
         self.active.store(1 - old, Ordering::Release);
         // Waits for the packets that still read the old side: microseconds, as none starts there any more.
         let mut side = self.lock_side(old);
-        for change in log {
-            match change {
-                Change::Put { table, key, entry } => {
-                    mirror(&self.shared[table], entry, 1 - old);
-                    side.tables[table].insert(&key, entry);
-                }
-                Change::Take { table, key, entry } => {
-                    side.tables[table].remove(&key);
-                    writer.tables[table].free.push(entry);
-                }
-                Change::Action { table, entry } => mirror(&self.shared[table], entry, 1 - old),
+        for change in &log {
+            self.make(&mut side, change);
+        }
+        for Change { table, old, new, default } in log {
+            if old == NOTHING {
+                continue;
+            }
+            // Nothing refers to the old record any more.
+            let (accounts, shared) = (&mut writer.tables[table as usize], &self.shared[table as usize]);
+            accounts.free.push(old);
+            if new == NOTHING && !default && shared.celled {
+                accounts.free_cells.push(Reverse(shared.records.cell(old)));
             }
         }
         result
+    }
+
+    /// Makes a change on one side.
+    fn make(&self, side: &mut Side, change: &Change) {
+        let Change { table, old, new, default } = *change;
+        let (records, table) = (&self.shared[table as usize].records, &mut side.tables[table as usize]);
+        match (default, old, new) {
+            (true, ..) => table.default = new,
+            (_, NOTHING, new) => table.index.insert(records, new),
+            (_, old, NOTHING) => table.index.remove(records, old),
+            (_, old, new) => table.index.replace(records, old, new),
+        }
     }
 
     /// Gives a new data plane its constant entries and default actions.
@@ -95,9 +100,11 @@ impl Dataplane {
     pub fn clear(&self) {
         let removable = |t: usize| !self.program.tables[t].is_const;
         for t in (0..self.program.tables.len()).filter(|t| removable(*t)) {
-            let mut keys = Vec::new();
-            self.read().tables[t].for_each(&mut |k, _| keys.push(k));
-            self.write(|txn| keys.into_iter().for_each(|k| txn.take(t, k)));
+            self.write(|txn| {
+                let mut all = Vec::new();
+                txn.side.tables[t].index.for_each(&mut |e| all.push(e));
+                all.into_iter().for_each(|e| txn.take(t, e));
+            });
         }
         self.batch(true, |txn| {
             for t in 0..self.program.tables.len() {
@@ -105,10 +112,7 @@ impl Dataplane {
             }
         });
         for t in (0..self.program.tables.len()).filter(|t| !removable(*t)) {
-            self.read().tables[t].for_each(&mut |_, e| {
-                self.shared[t].counters.get(e).iter().for_each(|c| c.write(CounterValue::default()));
-                self.shared[t].meters.get(e).iter().for_each(|m| m.configure(None));
-            });
+            self.read().tables[t].index.for_each(&mut |e| self.shared[t].reset(self.shared[t].records.cell(e)));
         }
         self.counters.iter().flatten().for_each(|c| c.write(CounterValue::default()));
         self.meters.iter().flat_map(|(_, m)| m).for_each(|m| m.configure(None));
@@ -163,9 +167,10 @@ impl Txn<'_> {
         let t = self.table(table)?;
         self.writable(t)?;
         let info = &self.dp.program.tables[t];
-        let key = encode(&self.dp.program, t, &spec.key, spec.priority)?;
+        let shared = &self.dp.shared[t];
+        let key = encode(&self.dp.program, t, &shared.fields, &spec.key, spec.priority)?;
         let action = check_action(&self.dp.program, info, &spec.action)?;
-        if self.side.tables[t].find(&key).is_some() {
+        if self.side.tables[t].index.find(&shared.records, &key).is_some() {
             return Err(TableError::Exists { table: info.name.clone(), priority: spec.priority });
         }
         let accounts = &mut self.writer.tables[t];
@@ -173,29 +178,26 @@ impl Txn<'_> {
             return Err(TableError::Full { table: info.name.clone(), capacity: info.max_size });
         }
         accounts.entries += 1;
-        let entry = accounts.free.pop().unwrap_or_else(|| {
-            accounts.fresh += 1;
-            accounts.fresh - 1
-        });
-        let shared = &self.dp.shared[t];
-        shared.records.reserve(entry);
-        if shared.counted {
-            shared.counters.reserve(entry);
-            shared.counters.get(entry).iter().for_each(|c| c.write(CounterValue::default()));
-        }
-        if shared.unit.is_some() {
-            shared.meters.reserve(entry);
-            shared.meters.get(entry).iter().for_each(|m| m.configure(None));
-        }
-        store(shared, entry, self.side.number, Some(action), &words_of(&self.dp.program, &spec.action));
-        self.side.tables[t].insert(&key, entry);
-        self.log.push(Change::Put { table: t, key, entry });
+        let new = accounts.record();
+        let cell = if shared.celled { accounts.cell() } else { 0 };
+        shared.reset(cell);
+        shared.records.write(new, action as u64, cell, Some(&key), words_of(&self.dp.program, &spec.action));
+        self.change(t, NOTHING, new, false);
         Ok(())
     }
 
+    /// Makes a change on this side, and notes it for the other.
+    fn change(&mut self, table: usize, old: u32, new: u32, default: bool) {
+        // As many tables as a program has.
+        let change = Change { table: table as u32, old, new, default };
+        self.dp.make(self.side, &change);
+        self.log.push(change);
+    }
+
     fn existing(&self, t: usize, key: &[MatchValue], priority: i32) -> Result<(FullKey, u32), TableError> {
-        let key = encode(&self.dp.program, t, key, priority)?;
-        match self.side.tables[t].find(&key) {
+        let shared = &self.dp.shared[t];
+        let key = encode(&self.dp.program, t, &shared.fields, key, priority)?;
+        match self.side.tables[t].index.find(&shared.records, &key) {
             Some(e) => Ok((key, e)),
             None => Err(TableError::NotFound { table: self.dp.program.tables[t].name.clone(), priority }),
         }
@@ -215,9 +217,10 @@ impl Txn<'_> {
         let t = self.table(table)?;
         self.writable(t)?;
         let local = check_action(&self.dp.program, &self.dp.program.tables[t], action)?;
-        let (_, entry) = self.existing(t, key, priority)?;
-        store(&self.dp.shared[t], entry, self.side.number, Some(local), &words_of(&self.dp.program, action));
-        self.log.push(Change::Action { table: t, entry });
+        let (key, old) = self.existing(t, key, priority)?;
+        let (records, new) = (&self.dp.shared[t].records, self.writer.tables[t].record());
+        records.write(new, local as u64, records.cell(old), Some(&key), words_of(&self.dp.program, action));
+        self.change(t, old, new, false);
         Ok(())
     }
 
@@ -228,16 +231,14 @@ impl Txn<'_> {
     pub fn delete(&mut self, table: TableIx, key: &[MatchValue], priority: i32) -> Result<(), TableError> {
         let t = self.table(table)?;
         self.writable(t)?;
-        let (key, _) = self.existing(t, key, priority)?;
-        self.take(t, key);
+        let (_, entry) = self.existing(t, key, priority)?;
+        self.take(t, entry);
         Ok(())
     }
 
-    fn take(&mut self, t: usize, key: FullKey) {
-        if let Some(entry) = self.side.tables[t].remove(&key) {
-            self.writer.tables[t].entries -= 1;
-            self.log.push(Change::Take { table: t, key, entry });
-        }
+    fn take(&mut self, t: usize, entry: u32) {
+        self.writer.tables[t].entries -= 1;
+        self.change(t, entry, NOTHING, false);
     }
 
     /// Sets the action of a miss; `None` sets it back to the program's.
@@ -251,12 +252,17 @@ impl Txn<'_> {
             return Err(TableError::Constant { table: info.name.clone(), what: "its default action" });
         }
         let call = action.or(self.dp.program.defaults[t].call.as_ref());
-        let (local, words) = match call {
-            Some(c) => (Some(check_action(&self.dp.program, info, c)?), words_of(&self.dp.program, c)),
-            None => (None, Vec::new()),
+        let new = match call {
+            Some(c) => {
+                let local = check_action(&self.dp.program, info, c)?;
+                let new = self.writer.tables[t].record();
+                self.dp.shared[t].records.write(new, local as u64, 0, None, words_of(&self.dp.program, c));
+                new
+            }
+            None => NOTHING,
         };
-        store(&self.dp.shared[t], DEFAULT, self.side.number, local, &words);
-        self.log.push(Change::Action { table: t, entry: DEFAULT });
+        let old = self.side.tables[t].default;
+        self.change(t, old, new, true);
         Ok(())
     }
 }
