@@ -10,7 +10,7 @@ fn class(len: usize) -> usize {
 pub(super) struct Arena<T> {
     all: Vec<T>,
     /// Starts of unused arrays, by size.
-    free: [Vec<u32>; SIZES.len()],
+    free: Box<[Vec<u32>; SIZES.len()]>,
 }
 
 impl<T> Default for Arena<T> {
