@@ -1,11 +1,13 @@
 # What a person types. `make lab` and `make test` need only Rust, make and Python 3.
 
-.PHONY: help lab test bench p4 clean
+.PHONY: help lab test bench p4 fuzz conformance clean
 
 help:
 	@echo 'make lab    three gateways, three routers and two clients on this machine, in one go'
 	@echo 'make test   everything a plain machine can check: format, lints, unit, property, PTF, whole system'
 	@echo 'make bench  speed, beside BMv2 and etcd where they are on PATH; rewrites docs/benchmarks.md'
+	@echo 'make conformance  our programs on the embedded switch and on BMv2, compared (needs simple_switch_grpc on PATH)'
+	@echo 'make fuzz   ten minutes of each fuzzer of the embedded switch'
 	@echo 'make p4     recompile p4src/ into bmv2-configs/ (needs p4c on PATH)'
 
 lab:
@@ -20,6 +22,17 @@ bench:
 
 p4:
 	p4src/compile.sh
+
+conformance:
+	cargo build --quiet --release -p dmux-conformance
+	cargo run --quiet --release -p dmux-conformance -- stf softswitch/tests/programs --bmv2
+	cargo run --quiet --release -p dmux-conformance -- diff $(ARGS)
+
+fuzz:
+	cargo build --quiet --release -p dmux-conformance
+	for what in json packets; do \
+	    cargo run --quiet --release -p dmux-conformance -- fuzz $$what $(ARGS) || exit 1; \
+	done
 
 clean:
 	cargo clean

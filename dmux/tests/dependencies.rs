@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dmux-softswitch", &["dmux-p4rt", "dmux-wire"]),
     ("dmux-controller", &["dmux-raft-store", "dmux-tables", "dmux-p4rt", "dmux-wire"]),
     ("dmux-host", &["dmux-wire"]),
+    ("dmux-conformance", &["dmux-softswitch", "dmux-p4rt", "dmux-wire"]),
 ];
 const FREE: &[&str] = &["dmux", "dmux-bench"];
 

@@ -1,0 +1,5 @@
+//! The subcommands.
+
+pub mod diff;
+pub mod fuzz;
+pub mod stf;

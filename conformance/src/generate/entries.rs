@@ -1,0 +1,180 @@
+//! Entries for the tables of a program, out of its P4Info.
+
+use std::collections::BTreeSet;
+
+use dmux_p4rt::bytestring::encode;
+use dmux_p4rt::p4::config::v1::action_ref::Scope;
+use dmux_p4rt::p4::config::v1::match_field::{Match, MatchType};
+use dmux_p4rt::p4::config::v1::{self as info, P4Info};
+use dmux_p4rt::p4::v1::entity::Entity;
+use dmux_p4rt::p4::v1::field_match::{Exact, FieldMatchType, Lpm, Optional, Range, Ternary};
+use dmux_p4rt::p4::v1::table_action::Type;
+use dmux_p4rt::p4::v1::{
+    Action, ActionProfileGroup, ActionProfileMember, FieldMatch, TableAction, TableEntry, action, action_profile_group,
+};
+
+use super::{PORTS, Pool, ones};
+use crate::dice::Dice;
+use crate::stf::replication::{clone_session, multicast, replica};
+
+/// Members and groups that are made in each action profile.
+const MEMBERS: u32 = 6;
+const GROUPS: u32 = 3;
+/// Multicast groups and clone sessions, numbered from 1.
+const REPLICATIONS: u32 = 8;
+/// Entries for each table, at most.
+const ENTRIES: usize = 10;
+/// Width of v1model's port numbers.
+const PORT_BITS: i32 = 9;
+
+/// What is written before the frames come, in this order: later ones refer to earlier ones.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// Groups of the replication engine, members and groups of action profiles.
+    pub first: Vec<Entity>,
+    /// Table entries, no two of a table with the same key.
+    pub tables: Vec<TableEntry>,
+}
+
+/// Draws entries for a program.
+pub fn entries(info: &P4Info, pool: &Pool, dice: &mut Dice) -> Entries {
+    let mut all = Entries::default();
+    for n in 1..=REPLICATIONS {
+        let mut replicas = |n: usize| -> Vec<_> {
+            let ports: BTreeSet<u16> = (0..n).filter_map(|_| dice.pick(&PORTS).copied()).collect();
+            ports.into_iter().zip(1..).map(|(port, rid)| replica(rid, port)).collect()
+        };
+        all.first.push(multicast(n, replicas(3)));
+        all.first.push(clone_session(n, replicas(1)));
+    }
+    for profile in &info.action_profiles {
+        profile_entries(info, profile, pool, dice, &mut all.first);
+    }
+    for table in &info.tables {
+        if !table.is_const_table {
+            table_entries(info, table, pool, dice, &mut all.tables);
+        }
+    }
+    all
+}
+
+fn id(preamble: Option<&info::Preamble>) -> u32 {
+    preamble.map_or(0, |p| p.id)
+}
+
+fn call(info: &P4Info, ids: &[u32], pool: &Pool, dice: &mut Dice) -> Option<Action> {
+    let action_id = *dice.pick(ids)?;
+    let action = info.actions.iter().find(|a| id(a.preamble.as_ref()) == action_id)?;
+    let params = action.params.iter().map(|p| {
+        let value = if p.bitwidth == PORT_BITS && !dice.one_in(8) {
+            dice.pick(&PORTS).copied().unwrap_or(0).into()
+        } else {
+            pool.value(p.bitwidth.unsigned_abs(), dice)
+        };
+        action::Param { param_id: p.id, value: encode(value) }
+    });
+    Some(Action { action_id, params: params.collect() })
+}
+
+fn entry_actions(table: &info::Table) -> Vec<u32> {
+    table.action_refs.iter().filter(|a| a.scope != Scope::DefaultOnly as i32).map(|a| a.id).collect()
+}
+
+fn profile_entries(info: &P4Info, profile: &info::ActionProfile, pool: &Pool, dice: &mut Dice, all: &mut Vec<Entity>) {
+    let action_profile_id = id(profile.preamble.as_ref());
+    let table = info.tables.iter().find(|t| t.implementation_id == action_profile_id);
+    let Some(ids) = table.map(entry_actions) else { return };
+    for member_id in 1..=MEMBERS {
+        let action = call(info, &ids, pool, dice);
+        all.push(Entity::ActionProfileMember(ActionProfileMember { action_profile_id, member_id, action }));
+    }
+    for group_id in 1..=if profile.with_selector { GROUPS } else { 0 } {
+        let members: BTreeSet<u32> = (0..3).map(|_| 1 + dice.below(MEMBERS as usize) as u32).collect();
+        let member = |member_id| action_profile_group::Member { member_id, weight: 1, ..Default::default() };
+        all.push(Entity::ActionProfileGroup(ActionProfileGroup {
+            action_profile_id,
+            group_id,
+            members: members.into_iter().map(member).collect(),
+            max_size: 0,
+        }));
+    }
+}
+
+fn table_entries(info: &P4Info, table: &info::Table, pool: &Pool, dice: &mut Dice, all: &mut Vec<TableEntry>) {
+    let room = usize::try_from(table.size).unwrap_or(0).min(ENTRIES);
+    let ids = entry_actions(table);
+    let mut seen = BTreeSet::new();
+    for n in 0..dice.below(room + 1) {
+        let Some(fields) = table.match_fields.iter().map(|f| field(f, pool, dice)).collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let fields: Vec<FieldMatch> = fields.into_iter().flatten().collect();
+        let prioritised = table
+            .match_fields
+            .iter()
+            .any(|f| [MatchType::Ternary, MatchType::Range, MatchType::Optional].iter().any(|kind| is(f, *kind)));
+        if !seen.insert(format!("{fields:?}")) || table.match_fields.is_empty() {
+            continue;
+        }
+        let action = if table.implementation_id == 0 {
+            let Some(action) = call(info, &ids, pool, dice) else { return };
+            Type::Action(action)
+        } else {
+            let selector = info
+                .action_profiles
+                .iter()
+                .any(|p| id(p.preamble.as_ref()) == table.implementation_id && p.with_selector);
+            if selector && dice.one_in(2) {
+                Type::ActionProfileGroupId(1 + dice.below(GROUPS as usize) as u32)
+            } else {
+                Type::ActionProfileMemberId(1 + dice.below(MEMBERS as usize) as u32)
+            }
+        };
+        all.push(TableEntry {
+            table_id: id(table.preamble.as_ref()),
+            r#match: fields,
+            // All different: between equal ones the order is the switch's.
+            priority: if prioritised { 1 + (n as i32 * 7919) % 1000 } else { 0 },
+            action: Some(TableAction { r#type: Some(action) }),
+            ..Default::default()
+        });
+    }
+}
+
+fn is(field: &info::MatchField, kind: MatchType) -> bool {
+    field.r#match == Some(Match::MatchType(kind as i32))
+}
+
+/// What a field matches; `Some(None)` for anything, `None` where the kind is none that is known.
+fn field(field: &info::MatchField, pool: &Pool, dice: &mut Dice) -> Option<Option<FieldMatch>> {
+    let width = field.bitwidth.unsigned_abs();
+    let all = ones(width);
+    let value = if width == PORT_BITS.unsigned_abs() && !dice.one_in(4) {
+        dice.pick(&PORTS).copied().unwrap_or(0).into()
+    } else {
+        pool.value(width, dice)
+    };
+    let anything = dice.one_in(3);
+    let kind = if is(field, MatchType::Exact) {
+        Some(FieldMatchType::Exact(Exact { value: encode(value) }))
+    } else if is(field, MatchType::Lpm) {
+        let prefix = if dice.one_in(2) { width } else { dice.below(width as usize + 1) as u32 };
+        let mask = if prefix == 0 { 0 } else { all << (width - prefix) & all };
+        let lpm = Lpm { value: encode(value & mask), prefix_len: prefix.cast_signed() };
+        (prefix > 0).then_some(FieldMatchType::Lpm(lpm))
+    } else if is(field, MatchType::Ternary) {
+        let mask = if dice.one_in(2) { all } else { pool.value(width, dice) };
+        let ternary = Ternary { value: encode(value & mask), mask: encode(mask) };
+        (mask != 0 && !anything).then_some(FieldMatchType::Ternary(ternary))
+    } else if is(field, MatchType::Range) {
+        let other = pool.value(width, dice);
+        let (low, high) = (value.min(other), value.max(other));
+        let range = Range { low: encode(low), high: encode(high) };
+        ((low, high) != (0, all) && !anything).then_some(FieldMatchType::Range(range))
+    } else if is(field, MatchType::Optional) {
+        (!anything).then(|| FieldMatchType::Optional(Optional { value: encode(value) }))
+    } else {
+        return None;
+    };
+    Some(kind.map(|kind| FieldMatch { field_id: field.id, field_match_type: Some(kind) }))
+}

@@ -1,0 +1,72 @@
+//! Entries and frames that get deep into a program, because they are made from it.
+//!
+//! Values come from one [`Pool`]: the program's own constants and a few small numbers. Keys of entries and fields of frames
+//! are drawn from it alike, so that they meet.
+
+mod bits;
+mod entries;
+mod frames;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::dice::Dice;
+
+pub use entries::{Entries, entries};
+pub use frames::Frames;
+
+/// The ports that generated entries send to and generated frames come from.
+pub const PORTS: [u16; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+/// Constants of the program that are kept: enough for every program of ours, and a bound for any other.
+const MOST_CONSTANTS: usize = 96;
+
+/// Values at which a program decides something.
+#[derive(Debug, Clone)]
+pub struct Pool(Vec<u128>);
+
+impl Pool {
+    /// The constants of a BMv2 JSON.
+    pub fn new(program: &Value) -> Self {
+        let mut found = BTreeSet::from([0, 1, 2, 3, 5, 7, 0xff, u128::MAX]);
+        collect(program, &mut found);
+        Self(found.into_iter().take(MOST_CONSTANTS).collect())
+    }
+
+    /// A value of at most `width` bits.
+    pub fn value(&self, width: u32, dice: &mut Dice) -> u128 {
+        let all = ones(width);
+        match dice.below(8) {
+            0 => u128::from(dice.next()) << 64 & all | u128::from(dice.next()) & all,
+            1 => all,
+            2 => all >> 1,
+            _ => dice.pick(&self.0).copied().unwrap_or(0) & all,
+        }
+    }
+}
+
+fn collect(node: &Value, found: &mut BTreeSet<u128>) {
+    match node {
+        Value::Object(map) => {
+            if map.get("type").and_then(Value::as_str) == Some("hexstr")
+                && let Some(n) = map.get("value").and_then(Value::as_str).and_then(hexstr)
+            {
+                found.insert(n);
+            }
+            map.values().for_each(|v| collect(v, found));
+        }
+        Value::Array(all) => all.iter().for_each(|v| collect(v, found)),
+        _ => {}
+    }
+}
+
+/// `0x1f` as a number; `None` for what is negative or longer than 128 bits.
+pub(crate) fn hexstr(text: &str) -> Option<u128> {
+    u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+}
+
+/// As many ones.
+pub(crate) fn ones(width: u32) -> u128 {
+    if width >= 128 { u128::MAX } else { (1 << width) - 1 }
+}

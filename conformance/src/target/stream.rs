@@ -1,0 +1,42 @@
+//! BMv2's data plane over gRPC: the messages of its `p4.bm.DataplaneInterface`, written out (there are two).
+
+use anyhow::{Context, Result};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic_prost::ProstCodec;
+
+use super::{DEVICE_ID, Frame};
+
+/// A frame on its way in or out. `id` of an answer is that of the frame which it came of.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Packet {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    device_id: u64,
+    #[prost(uint32, tag = "3")]
+    port: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    packet: Vec<u8>,
+}
+
+/// Sends frames on a stream of their own, closes it, and collects what comes until BMv2 closes it, too, which it does when
+/// it has no packet left in it.
+pub(super) async fn exchange(channel: Channel, frames: &[Frame]) -> Result<Vec<Frame>> {
+    let packets: Vec<Packet> = frames
+        .iter()
+        .zip(1..)
+        .map(|((port, frame), id)| Packet { id, device_id: DEVICE_ID, port: (*port).into(), packet: frame.clone() })
+        .collect();
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.context("BMv2's data plane is gone")?;
+    let path = PathAndQuery::from_static("/p4.bm.DataplaneInterface/PacketStream");
+    let request = tonic::Request::new(tokio_stream::iter(packets));
+    let codec: ProstCodec<Packet, Packet> = ProstCodec::default();
+    let mut answers = client.streaming(request, path, codec).await.context("BMv2's data plane")?.into_inner();
+    let mut out = Vec::new();
+    while let Some(packet) = answers.message().await.context("BMv2's data plane")? {
+        out.push((u16::try_from(packet.port).context("a port beyond 65535")?, packet.packet));
+    }
+    Ok(out)
+}
