@@ -81,7 +81,7 @@ pub(crate) struct Calc {
 const MAX_TERMS: usize = 1 << 16;
 
 #[derive(Debug, Clone)]
-struct Fast {
+pub(crate) struct Fast {
     valid: Vec<Slot>,
     /// Slot, shift down, mask and shift up: at most 32 bits of a field, so that no sum of them overflows.
     terms: Box<[(Slot, u8, u32, u8)]>,
@@ -96,6 +96,11 @@ impl Calc {
     pub(crate) fn new(algo: Algo, inputs: Vec<Input>, payload: bool) -> Self {
         let fast = if algo == Algo::Csum16 { Fast::new(&inputs) } else { None };
         Self { algo, inputs, payload, fast }
+    }
+
+    /// How it is computed while all headers are valid, if it is an Internet checksum.
+    pub(crate) fn fast(&self) -> Option<&Fast> {
+        self.fast.as_ref()
     }
 
     /// The value of the calculation over the slots that `s` gives; `buf` is scratch space.
@@ -158,6 +163,26 @@ fn put_bits(buf: &mut Vec<u8>, bits: &mut u32, value: u128, width: u32) {
 }
 
 impl Fast {
+    /// Validity of the headers that it needs.
+    pub(crate) fn valid(&self) -> &[Slot] {
+        &self.valid
+    }
+
+    /// Slot, shift down, mask, shift up of the fields that are cut.
+    pub(crate) fn terms(&self) -> &[(Slot, u8, u32, u8)] {
+        &self.terms
+    }
+
+    /// Slot and shift up of the fields that are taken whole.
+    pub(crate) fn plain(&self) -> &[(Slot, u8)] {
+        &self.plain
+    }
+
+    /// What the constants add up to.
+    pub(crate) fn constant(&self) -> u64 {
+        self.constant
+    }
+
     fn new(inputs: &[Input]) -> Option<Self> {
         let mut fast =
             Self { valid: Vec::new(), terms: Box::default(), plain: Box::default(), constant: 0, odd: false };

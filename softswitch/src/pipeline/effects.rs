@@ -17,6 +17,33 @@ pub(crate) enum Access {
 use Access::{MayWrite, Read, Write};
 
 impl Program {
+    /// Calls `f` with every place where the instruction at `pc` may lead; one may come more than once.
+    pub(crate) fn successors(&self, pc: usize, f: &mut dyn FnMut(u32)) {
+        let mut op = self.code[pc];
+        if let Some(t) = op.target() {
+            f(*t);
+        }
+        match op {
+            Op::Apply { ways, .. } => {
+                let ways = &self.ways[ways as usize];
+                f(ways.none);
+                ways.actions.iter().for_each(|(hit, miss)| {
+                    f(*hit);
+                    f(*miss);
+                });
+            }
+            Op::Select { ix } => {
+                let s = &self.selects[ix as usize];
+                f(s.default);
+                s.cases.iter().for_each(|(_, _, t)| f(*t));
+            }
+            _ => {}
+        }
+        if !op.ends() {
+            f(pc as u32 + 1);
+        }
+    }
+
     /// Calls `f` with every slot that the instruction touches; reads come before writes.
     pub(crate) fn touches(&self, op: &Op, f: &mut dyn FnMut(Slot, Access)) {
         match *op {

@@ -1,4 +1,4 @@
-//! The pipeline: a compiler from BMv2 JSON to a flat program, and the machine that runs it.
+//! The pipeline: a compiler from BMv2 JSON to a flat program and on to machine code, and the machine that runs it.
 //!
 //! ```text
 //!  JSON ── Program::compile ──▶ Program (immutable, shared)
@@ -20,6 +20,7 @@ mod exec;
 mod info;
 mod json;
 mod layout;
+mod native;
 mod ops;
 mod program;
 mod tables;

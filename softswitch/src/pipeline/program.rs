@@ -69,6 +69,8 @@ pub struct Program {
     pub(crate) checksum_slot: Slot,
     /// Slots that hold constants.
     pub(crate) consts: Vec<(Slot, u64)>,
+    /// The code as machine code, where that could be made.
+    pub(crate) native: Option<super::native::Native>,
 }
 
 impl Program {
@@ -86,6 +88,11 @@ impl Program {
     /// As [`compile`](Self::compile).
     pub fn compile_plainly(json: &[u8]) -> Result<Arc<Self>, LoadError> {
         compile::compile(json, false)
+    }
+
+    /// The instructions at which packets start or go on.
+    pub(crate) fn entries(&self) -> Vec<u32> {
+        vec![self.start]
     }
 
     /// The tables, those included that p4c makes of plain statements (they have no key and nothing can change them).

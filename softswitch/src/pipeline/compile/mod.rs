@@ -92,6 +92,9 @@ pub(super) fn compile(json: &[u8], optimize: bool) -> Result<Arc<Program>, LoadE
         wire::plan(&mut out);
     }
     check::check(&out)?;
+    if optimize {
+        out.native = super::native::Native::of(&out);
+    }
     Ok(Arc::new(out))
 }
 

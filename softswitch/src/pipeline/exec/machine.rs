@@ -3,7 +3,7 @@
 use super::super::layout::DROP_PORT;
 use super::super::ops::{Op, Select, SelectFrom};
 use super::super::program::Program;
-use super::super::tables::{Dataplane, Side};
+use super::super::tables::{Dataplane, Found, Side};
 use super::bytes::{bits, extract, sign64};
 use super::slots::Slots;
 use super::{MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
@@ -14,7 +14,7 @@ const PACKET_TOO_SHORT: u64 = 1;
 const PARSER_TIMEOUT: u64 = 5;
 const PARSER_INVALID_ARGUMENT: u64 = 6;
 
-pub(super) struct Machine<'a, 'f> {
+pub(crate) struct Machine<'a, 'f> {
     pub p: &'a Program,
     pub dp: &'a Dataplane,
     pub side: &'a Side,
@@ -23,9 +23,21 @@ pub(super) struct Machine<'a, 'f> {
     pub calc: &'a mut Vec<u8>,
 }
 
+/// What [`Machine::interpret`] returns where a packet ends.
+pub(crate) const STOP: u32 = u32::MAX;
+
 impl Machine<'_, '_> {
-    /// Runs a packet from the parser to where it ends, which is left in `pkt.verdict`.
-    pub(super) fn run(&mut self) {
+    /// Runs a packet from an instruction to where it ends, which is left in `pkt.verdict`: as machine code if there is some.
+    #[inline]
+    pub(super) fn run(&mut self, from: u32) {
+        match &self.p.native {
+            Some(native) if native.run(self, from) => {}
+            _ => drop(self.interpret::<false>(from)),
+        }
+    }
+
+    /// Runs from an instruction on until the packet ends, or only that one instruction. Returns the next one, or [`STOP`].
+    pub(crate) fn interpret<const ONE: bool>(&mut self, from: u32) -> u32 {
         let code = self.p.code.as_slice();
         let s = self.s;
         // SAFETY: `compile::check` has seen that the start and every target is an instruction.
@@ -33,7 +45,7 @@ impl Machine<'_, '_> {
             debug_assert!((t as usize) < code.len());
             unsafe { code.as_ptr().add(t as usize) }
         };
-        let mut ip = go(self.p.start);
+        let mut ip = go(from);
         // Narrow instructions, written once.
         macro_rules! alu {
             ($d:expr, $w:expr, $v:expr) => {
@@ -123,15 +135,15 @@ impl Machine<'_, '_> {
                 }
                 Op::ToEgress => {
                     if !self.enter_egress() {
-                        return;
+                        return STOP;
                     }
                 }
                 Op::Leave => {
                     if !self.leave() {
-                        return;
+                        return STOP;
                     }
                 }
-                Op::End => return,
+                Op::End => return STOP,
                 // All are named: without a default, the jump needs no bounds check.
                 Op::AddHeader { .. }
                 | Op::RemoveHeader { .. }
@@ -156,6 +168,10 @@ impl Machine<'_, '_> {
                 | Op::SExt { .. }
                 | Op::WSat { .. }
                 | Op::WSatU { .. } => self.rare(op),
+            }
+            if ONE {
+                // SAFETY: both are in `code`, or just behind its end.
+                return unsafe { ip.offset_from(code.as_ptr()) } as u32;
             }
         }
     }
@@ -202,14 +218,12 @@ impl Machine<'_, '_> {
     #[inline(always)]
     fn apply(&mut self, t: usize, ways: usize) -> u32 {
         let (rt, ways) = (&self.p.table_rt[t], &self.p.ways[ways]);
-        let found = self.dp.lookup(self.side, t, self.s.all(), self.pkt.frame.len() as u64, self.pkt.now_us);
-        if let (Some(colour), Some((d, w))) = (found.colour, rt.meter) {
-            self.s.set(d, colour & mask(w));
-        }
-        let action = found.action as usize;
+        let found = self.find(t);
+        let (action, args) = (found.action, found.args);
+        let action = action as usize;
         match (rt.actions.get(action), ways.actions.get(action)) {
             (Some(a), Some((hit, miss))) => {
-                for (slot, w) in (a.param_base..a.param_base + a.param_words).zip(found.args) {
+                for (slot, w) in (a.param_base..a.param_base + a.param_words).zip(args) {
                     self.s.set(slot, w.load(Ordering::Relaxed));
                 }
                 if found.hit { *hit } else { *miss }
@@ -283,5 +297,17 @@ impl Machine<'_, '_> {
             return true;
         }
         false
+    }
+}
+
+impl<'a> Machine<'a, '_> {
+    /// Looks up a table, and stores the colour of its direct meter.
+    #[inline(always)]
+    pub(crate) fn find(&mut self, t: usize) -> Found<'a> {
+        let found = self.dp.lookup(self.side, t, self.s.all(), self.pkt.frame.len() as u64, self.pkt.now_us);
+        if let (Some(colour), Some((d, w))) = (found.colour, self.p.table_rt[t].meter) {
+            self.s.set(d, colour & mask(w));
+        }
+        found
     }
 }

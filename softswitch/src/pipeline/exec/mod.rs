@@ -6,9 +6,9 @@
 //! A packet runs to completion; between the pipelines there is no queue (so queue depths and times read 0).
 
 mod bytes;
-mod machine;
+pub(crate) mod machine;
 mod rare;
-mod slots;
+pub(crate) mod slots;
 
 use super::program::Program;
 use super::tables::{Dataplane, Side};
@@ -49,24 +49,24 @@ pub struct Worker {
 }
 
 /// One packet on its way.
-struct Packet<'a> {
-    frame: &'a [u8],
+pub(crate) struct Packet<'a> {
+    pub(crate) frame: &'a [u8],
     /// Bytes that the parser has taken.
-    parsed: usize,
-    truncate: usize,
+    pub(crate) parsed: usize,
+    pub(crate) truncate: usize,
     /// BMv2's packet length register: the frame's length, plus and minus headers added and removed.
-    length: u64,
-    now_us: u64,
-    egress_stamped: bool,
-    assert_failed: bool,
-    states: u32,
-    verdict: Verdict,
-    port: u16,
+    pub(crate) length: u64,
+    pub(crate) now_us: u64,
+    pub(crate) egress_stamped: bool,
+    pub(crate) assert_failed: bool,
+    pub(crate) states: u32,
+    pub(crate) verdict: Verdict,
+    pub(crate) port: u16,
 }
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub(crate) enum Verdict {
     Dropped,
     NoGroup,
     AssertFailed,
@@ -181,7 +181,7 @@ impl Worker {
             port: 0,
         };
         let mut m = machine::Machine { p, dp, side, s, pkt, calc: &mut self.calc };
-        m.run();
+        m.run(p.start);
         let pkt = m.pkt;
         let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };
         (pkt.verdict, pkt.port, 0..len)
@@ -190,19 +190,28 @@ impl Worker {
 
 /// Writes the frame that leaves into `out`, which has room for all headers and the longest payload. Returns its length.
 fn deparse(p: &Program, s: Slots<'_>, pkt: &Packet<'_>, out: &mut [u8]) -> usize {
+    let at = match &p.native {
+        Some(native) => native.emit(s.address(), pkt.frame, out),
+        None => emit(p, s, pkt.frame, out),
+    };
+    let payload = &pkt.frame[pkt.parsed..];
+    let end = at + payload.len();
+    out[at..end].copy_from_slice(payload);
+    end.min(pkt.truncate)
+}
+
+/// Writes all headers that are sent. Returns how many bytes that is.
+fn emit(p: &Program, s: Slots<'_>, frame: &[u8], out: &mut [u8]) -> usize {
     let mut at = 0;
     for h in &p.deparse {
         let h = &p.headers[*h];
         if s.get(h.valid) != 0 {
             let end = at + h.bytes as usize;
-            bytes::emit(&mut out[at..end], h, s, pkt.frame);
+            bytes::emit(&mut out[at..end], h, s, frame);
             at = end;
         }
     }
-    let payload = &pkt.frame[pkt.parsed..];
-    let end = at + payload.len();
-    out[at..end].copy_from_slice(payload);
-    end.min(pkt.truncate)
+    at
 }
 
 /// As many ones (1..=64).

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 
 /// The slots of a packet.
 #[derive(Clone, Copy)]
-pub(super) struct Slots<'a> {
+pub(crate) struct Slots<'a> {
     at: *mut u64,
     len: usize,
     owner: PhantomData<&'a mut [u64]>,
@@ -22,6 +22,11 @@ impl<'a> Slots<'a> {
     /// wide values. `compile::check` establishes that for the slots of a program.
     pub(super) unsafe fn new(s: &'a mut [u64]) -> Self {
         Self { at: s.as_mut_ptr(), len: s.len(), owner: PhantomData }
+    }
+
+    /// Where they are, for machine code.
+    pub(crate) fn address(self) -> *mut u64 {
+        self.at
     }
 
     #[inline(always)]

@@ -50,37 +50,10 @@ impl Liveness {
     /// What matters behind an instruction, on any of its ways.
     fn after(&self, p: &Program, pc: usize, row: &mut [u64]) {
         row.fill(0);
-        successors(p, pc, &mut |t| {
+        p.successors(pc, &mut |t| {
             let next = &self.before[t as usize * self.words..(t as usize + 1) * self.words];
             row.iter_mut().zip(next).for_each(|(r, n)| *r |= n);
         });
-    }
-}
-
-/// Where an instruction may lead.
-fn successors(p: &Program, pc: usize, f: &mut dyn FnMut(u32)) {
-    let mut op = p.code[pc];
-    if let Some(t) = op.target() {
-        f(*t);
-    }
-    match op {
-        Op::Apply { ways, .. } => {
-            let ways = &p.ways[ways as usize];
-            f(ways.none);
-            ways.actions.iter().for_each(|(hit, miss)| {
-                f(*hit);
-                f(*miss);
-            });
-        }
-        Op::Select { ix } => {
-            let s = &p.selects[ix as usize];
-            f(s.default);
-            s.cases.iter().for_each(|(_, _, t)| f(*t));
-        }
-        _ => {}
-    }
-    if !op.ends() {
-        f(pc as u32 + 1);
     }
 }
 
