@@ -305,6 +305,19 @@ impl<'a> Machine<'a, '_> {
     #[inline(always)]
     pub(crate) fn find(&mut self, t: usize) -> Found<'a> {
         let found = self.dp.lookup(self.side, t, self.s.all(), self.pkt.frame.len() as u64, self.pkt.now_us);
+        self.coloured(t, found)
+    }
+
+    /// The same for a key that is packed already; see [`Dataplane::lookup_packed`].
+    #[inline(always)]
+    pub(crate) fn find_packed(&mut self, t: usize, key: [u64; 2]) -> Found<'a> {
+        let len = self.pkt.frame.len() as u64;
+        let found = self.dp.lookup_packed(self.side, t, key, self.s.all(), len, self.pkt.now_us);
+        self.coloured(t, found)
+    }
+
+    #[inline(always)]
+    fn coloured(&mut self, t: usize, found: Found<'a>) -> Found<'a> {
         if let (Some(colour), Some((d, w))) = (found.colour, self.p.table_rt[t].meter) {
             self.s.set(d, colour & mask(w));
         }

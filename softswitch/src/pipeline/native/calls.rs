@@ -22,9 +22,23 @@ pub(super) extern "C" fn step(m: *mut Machine<'_, '_>, pc: u32) -> u32 {
 pub(super) extern "C" fn find(m: *mut Machine<'_, '_>, t: u32) -> Hit {
     // SAFETY: as in `step`.
     let m = unsafe { &mut *m };
-    let Found { hit, action, args, .. } = m.find(t as usize);
+    let found = m.find(t as usize);
+    hit(m, t, found)
+}
+
+/// The same for a key of at most two words, which is packed.
+pub(super) extern "C" fn find_packed(m: *mut Machine<'_, '_>, t: u32, low: u64, high: u64) -> Hit {
+    // SAFETY: as in `step`.
+    let m = unsafe { &mut *m };
+    let found = m.find_packed(t as usize, [low, high]);
+    hit(m, t, found)
+}
+
+#[inline]
+fn hit(m: &Machine<'_, '_>, t: u32, found: Found<'_>) -> Hit {
     // What machine code reads is there, whatever the action is.
-    let needs = m.p.table_rt[t as usize].actions.get(action as usize).map_or(0, |a| usize::from(a.param_words));
-    let action = if args.len() < needs { NO_ACTION } else { action };
-    Hit { args: args.as_ptr(), action: action << 1 | u64::from(hit) }
+    let actions = &m.p.table_rt[t as usize].actions;
+    let needs = actions.get(found.action as usize).map_or(0, |a| usize::from(a.param_words));
+    let action = if found.args.len() < needs { NO_ACTION } else { found.action };
+    Hit { args: found.args.as_ptr(), action: action << 1 | u64::from(found.hit) }
 }

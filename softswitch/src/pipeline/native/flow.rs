@@ -53,6 +53,7 @@ pub(super) struct Gen<'a, 'f> {
     carried: HashMap<u32, (HashMap<Slot, Value>, Option<Value>)>,
     step: SigRef,
     pub find: SigRef,
+    pub find_packed: SigRef,
     pub pc: u32,
 }
 
@@ -72,19 +73,21 @@ pub(super) fn run(p: &Program, module: &mut JITModule) -> Result<(FuncId, HashMa
     find.returns.extend([AbiParam::new(pointer), AbiParam::new(types::I64)]);
     let mut scratch = FunctionBuilderContext::new();
     let entries: BTreeMap<u32, u32> = p.entries().into_iter().zip(0..).collect();
+    let mut find_packed = find.clone();
+    find_packed.params.extend([AbiParam::new(types::I64), AbiParam::new(types::I64)]);
     let b = FunctionBuilder::new(&mut context.func, &mut scratch);
-    Gen::new(p, b, step, find).all(&entries).finalize(module.target_config());
+    Gen::new(p, b, [step, find, find_packed]).all(&entries).finalize(module.target_config());
     module.define_function(id, &mut context)?;
     module.clear_context(&mut context);
     Ok((id, entries.into_iter().collect()))
 }
 
 impl<'a, 'f> Gen<'a, 'f> {
-    fn new(p: &'a Program, mut b: FunctionBuilder<'f>, step: Signature, find: Signature) -> Self {
+    fn new(p: &'a Program, mut b: FunctionBuilder<'f>, calls: [Signature; 3]) -> Self {
         let start = b.create_block();
         b.append_block_params_for_function_params(start);
         b.switch_to_block(start);
-        let (step, find) = (b.import_signature(step), b.import_signature(find));
+        let [step, find, find_packed] = calls.map(|s| b.import_signature(s));
         let params = b.block_params(start);
         let (m, slots, frame, frame_len, entry) = (params[0], params[1], params[2], params[3], params[4]);
         Self {
@@ -102,6 +105,7 @@ impl<'a, 'f> Gen<'a, 'f> {
             carried: HashMap::new(),
             step,
             find,
+            find_packed,
             pc: 0,
             b,
         }

@@ -1,6 +1,7 @@
 //! Lookups and selects.
 
 use super::super::ops::Op;
+use super::super::tables::Packing;
 use super::calls;
 use super::flow::{Gen, NONE, ours};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -51,8 +52,16 @@ impl Gen<'_, '_> {
         let p = self.p;
         let (rt, ways) = (&p.table_rt[usize::from(t)], &p.ways[ways as usize]);
         let number = self.b.ins().iconst(types::I32, i64::from(t));
-        let (signature, m) = (self.find, self.m);
-        let found = self.call(signature, calls::find as *const () as usize, &[m, number]);
+        let m = self.m;
+        let packing = Packing::of(&p.tables[usize::from(t)], &rt.key);
+        let found = if (1..=2).contains(&packing.words) {
+            let [low, high] = self.pack(&packing);
+            let signature = self.find_packed;
+            self.call(signature, calls::find_packed as *const () as usize, &[m, number, low, high])
+        } else {
+            let signature = self.find;
+            self.call(signature, calls::find as *const () as usize, &[m, number])
+        };
         let args = found[0];
         self.forget(op);
         let hit = self.b.ins().band_imm_u(found[1], 1);
@@ -95,6 +104,53 @@ impl Gen<'_, '_> {
             } else {
                 self.b.ins().brif(hit, on_hit, NONE, on_miss, NONE);
             }
+        }
+    }
+
+    /// The key of the packet, of at most two words.
+    fn pack(&mut self, packing: &Packing) -> [Value; 2] {
+        let mut words: [Option<Value>; 2] = [None; 2];
+        for part in &packing.packed {
+            let mut pieces = vec![(part.slot, part.mask as u64, part.pos)];
+            if part.width > 64 {
+                pieces.push((part.slot + 1, (part.mask >> 64) as u64, part.pos + 64));
+            }
+            let valid = part.valid.map(|v| {
+                let v = self.get(v);
+                self.b.ins().icmp_imm_u(IntCC::NotEqual, v, 0)
+            });
+            for (slot, mask, pos) in pieces {
+                let mut v = self.get(slot);
+                if mask != u64::MAX {
+                    v = self.b.ins().band_imm_u(v, mask as i64);
+                }
+                if let Some(valid) = valid {
+                    let zero = self.number(0);
+                    v = self.b.ins().select(valid, v, zero);
+                }
+                let (word, up) = ((pos / 64) as usize, (pos % 64) as u8);
+                let low = self.shift_left(v, up);
+                self.or_into(&mut words, word, low);
+                // What is shifted out at the top goes on in the next word.
+                let over = mask.leading_zeros() < u32::from(up);
+                if over {
+                    let high = self.shift_right(v, 64 - up);
+                    self.or_into(&mut words, word + 1, high);
+                }
+            }
+        }
+        words.map(|w| match w {
+            Some(w) => w,
+            None => self.number(0),
+        })
+    }
+
+    fn or_into(&mut self, words: &mut [Option<Value>; 2], at: usize, v: Value) {
+        if let Some(word) = words.get_mut(at) {
+            *word = Some(match *word {
+                Some(o) => self.b.ins().bor(o, v),
+                None => v,
+            });
         }
     }
 }

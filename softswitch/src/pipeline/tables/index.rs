@@ -59,6 +59,16 @@ impl Index {
         each!(self, m => m.lookup(records, pack(parts, s), ranges, s))
     }
 
+    /// The entry that a packet with this key matches, which has at most two words.
+    #[inline]
+    pub(crate) fn lookup_packed(&self, records: &Records, key: [u64; 2], ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
+        match self {
+            Self::K64(m) => m.lookup(records, key[0], ranges, s),
+            Self::K128(m) => m.lookup(records, u128::from(key[0]) | u128::from(key[1]) << 64, ranges, s),
+            Self::K256(_) | Self::K512(_) => None,
+        }
+    }
+
     /// The entry with exactly this key.
     pub(crate) fn find(&self, records: &Records, k: &FullKey) -> Option<u32> {
         each!(self, m => m.find(records, k))

@@ -20,6 +20,7 @@ mod filter;
 mod index;
 mod map;
 mod memory;
+mod packing;
 mod read;
 mod record;
 mod slab;
@@ -29,10 +30,11 @@ mod tss;
 mod txn;
 
 use super::entry::{ActionCall, CounterValue};
-use super::info::{MatchKind, MeterUnit};
+use super::info::MeterUnit;
 use super::ops::KeyPart;
 use super::program::Program;
 use index::{Index, Search};
+pub(crate) use packing::Packing;
 pub(crate) use record::NO_ACTION;
 use record::Records;
 use slab::Slab;
@@ -66,6 +68,7 @@ pub(crate) struct Side {
 
 /// What both sides of a table share.
 pub(crate) struct Shared {
+    search: Search,
     keyless: bool,
     counted: bool,
     unit: Option<MeterUnit>,
@@ -159,11 +162,9 @@ impl Dataplane {
     pub fn new(program: Arc<Program>, clock: Arc<dyn Clock>) -> Self {
         let shared: Vec<Shared> = (0..program.tables.len()).map(|t| shared(&program, t)).collect();
         let side = || {
-            let table = |(t, s): (usize, &Shared)| Table {
-                index: Index::new(search(&program, t), s.records.key_words(), &s.ranges),
-                default: NOTHING,
-            };
-            RwLock::new(Side { tables: shared.iter().enumerate().map(table).collect() })
+            let table =
+                |s: &Shared| Table { index: Index::new(s.search, s.records.key_words(), &s.ranges), default: NOTHING };
+            RwLock::new(Side { tables: shared.iter().map(table).collect() })
         };
         let accounts = || Accounts {
             entries: 0,
@@ -222,6 +223,34 @@ impl Dataplane {
         let (shared, table) = (&self.shared[t], &side.tables[t]);
         let found =
             if shared.keyless { None } else { table.index.lookup(&shared.records, &shared.packed, &shared.ranges, s) };
+        self.found(table, shared, found, frame_len, now_us)
+    }
+
+    /// The same for a key of at most two words that is packed already.
+    #[inline]
+    pub(crate) fn lookup_packed(
+        &self,
+        side: &Side,
+        t: usize,
+        key: [u64; 2],
+        s: &[u64],
+        frame_len: u64,
+        now_us: u64,
+    ) -> Found<'_> {
+        let (shared, table) = (&self.shared[t], &side.tables[t]);
+        let found = table.index.lookup_packed(&shared.records, key, &shared.ranges, s);
+        self.found(table, shared, found, frame_len, now_us)
+    }
+
+    #[inline]
+    fn found<'s>(
+        &'s self,
+        table: &Table,
+        shared: &'s Shared,
+        found: Option<u32>,
+        frame_len: u64,
+        now_us: u64,
+    ) -> Found<'s> {
         let mut colour = None;
         if let Some(e) = found {
             if shared.counted
@@ -244,45 +273,14 @@ impl Dataplane {
     }
 }
 
-fn search(program: &Program, t: usize) -> Search {
-    let key = &program.tables[t].key;
-    if program.tables[t].needs_priority {
-        Search::Ternary
-    } else if key.iter().any(|k| k.kind == MatchKind::Lpm) {
-        Search::Lpm
-    } else {
-        Search::Exact
-    }
-}
-
 fn shared(program: &Program, t: usize) -> Shared {
     let (info, rt) = (&program.tables[t], &program.table_rt[t]);
-    let search = search(program, t);
-    let is_range = |f: usize| info.key[f].kind == MatchKind::Range;
-    let mut fields = rt.key.clone();
-    // Where fields are in the packed key: in lpm tables from its top, and the lpm field last, so that prefixes are
-    // prefixes of the whole.
-    let mut order: Vec<usize> = (0..fields.len()).filter(|f| !is_range(*f)).collect();
-    let bits: u32 = order.iter().map(|f| fields[*f].width).sum();
-    let mut words = bits.div_ceil(64);
-    let mut pos = bits;
-    if search == Search::Lpm {
-        order.sort_by_key(|f| info.key[*f].kind == MatchKind::Lpm);
-        // Room behind the longest prefix for the step with which the trie ends.
-        words = (bits + 1).div_ceil(64);
-        pos = words * 64;
-    }
-    for f in order {
-        pos -= fields[f].width;
-        fields[f].pos = pos;
-    }
-    let (ranges, packed) = fields.iter().enumerate().partition::<Vec<_>, _>(|(f, _)| is_range(*f));
-    let parts = |v: Vec<(usize, &KeyPart)>| v.into_iter().map(|(_, p)| *p).collect::<Vec<_>>();
-    let (ranges, packed) = (parts(ranges), parts(packed));
+    let Packing { search, words, fields, ranges, packed } = Packing::of(info, &rt.key);
     let arg_words = rt.actions.iter().map(|a| usize::from(a.param_words)).max().unwrap_or(0);
     let ternary = search == Search::Ternary;
     let unit = info.direct_meter.as_ref().map(|(_, u)| *u);
     let shared = Shared {
+        search,
         keyless: rt.key.is_empty(),
         counted: info.direct_counter,
         unit,
