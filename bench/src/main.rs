@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   main ── sections in turn ──▶ one table on the terminal, docs/benchmarks.md
-//!             pipeline      the program in memory, no IO
-//!             veth          packets through a switch process       beside BMv2
+//!             pipeline      the programs in memory, no IO
+//!             scale         tables of up to a million entries
+//!             meters        accepted bytes against the configured rate
+//!             veth          packets through a switch process, of the gateway and of a router: beside BMv2
 //!             writes        table writes over P4Runtime            beside BMv2
 //!             raft          durable replicated writes              beside etcd
 //!             registration  router accepted → all switches know
@@ -17,12 +19,15 @@ mod gateway;
 mod generator;
 mod load;
 mod machine;
+mod meters;
 mod netns;
 mod pipeline;
 mod process;
 mod raft;
 mod raft_node;
 mod registration;
+mod router;
+mod scale;
 mod search;
 mod site;
 mod switches;
@@ -37,6 +42,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::gateway::Pipeline;
 use crate::table::Section;
+use crate::veth::Subject;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "The speed of dmux, beside BMv2 and etcd where they are on PATH")]
@@ -75,6 +81,8 @@ enum Command {
 enum Internal {
     /// The section veth, inside a network namespace.
     Veth {
+        #[arg(long, value_enum, default_value = "gateway")]
+        subject: Subject,
         #[arg(long)]
         pipeline: PathBuf,
         #[arg(long)]
@@ -94,8 +102,14 @@ enum Internal {
 enum Name {
     /// The program in memory, without IO
     Pipeline,
-    /// Packets through a switch process, over veth
+    /// Lookups among up to a million entries, and the memory that they take
+    Scale,
+    /// How exactly meters keep a rate
+    Meters,
+    /// Packets of the gateway through a switch process, over veth
     Veth,
+    /// Packets of the router through a switch process, over veth
+    VethRouter,
     /// Table writes over P4Runtime
     Writes,
     /// Durable replicated writes
@@ -108,7 +122,7 @@ fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
         None => bench(&cli.options),
-        Some(Command::Internal(Internal::Veth { pipeline, quick })) => veth::run(&pipeline, quick),
+        Some(Command::Internal(Internal::Veth { subject, pipeline, quick })) => veth::run(subject, &pipeline, quick),
         Some(Command::Internal(Internal::RaftNode { id, dir })) => raft_node::run(id, dir),
     }
 }
@@ -119,9 +133,15 @@ fn root() -> PathBuf {
     package.and_then(|p| p.parent().map(Path::to_path_buf)).unwrap_or_else(|| PathBuf::from("."))
 }
 
+/// Where the small programs are that are measured beside the gateway.
+fn programs() -> PathBuf {
+    root().join("softswitch/tests/programs")
+}
+
 fn bench(options: &Options) -> Result<()> {
     let root = root();
     let pipeline = Pipeline::load(&options.pipeline)?;
+    let plain = Pipeline::load(&programs().join("router"))?;
     // Beside our own binary: on the disk that the project is on, which /tmp may not be.
     let own = std::env::current_exe().context("this program cannot find its own file")?;
     let beside = own.parent().context("this program has no folder")?;
@@ -134,9 +154,13 @@ fn bench(options: &Options) -> Result<()> {
         if !options.only.is_empty() && !options.only.contains(name) {
             continue;
         }
+        let veth = |subject, pipeline: &Path| veth::measure(options, subject, pipeline);
         let (title, measured) = match name {
-            Name::Pipeline => ("pipeline in memory", pipeline::measure(options, &pipeline)),
-            Name::Veth => ("packets over veth", veth::measure(options)),
+            Name::Pipeline => ("pipeline in memory", pipeline::measure(options, &pipeline, &plain)),
+            Name::Scale => ("tables of many entries", scale::measure(options)),
+            Name::Meters => ("meters", meters::measure()),
+            Name::Veth => ("packets over veth, gateway", veth(Subject::Gateway, &options.pipeline)),
+            Name::VethRouter => ("packets over veth, router", veth(Subject::Router, &programs().join("router"))),
             Name::Writes => ("table writes over P4Runtime", writes::measure(options, &pipeline, dir.path())),
             Name::Raft => ("durable Raft writes", raft::measure(options, dir.path())),
             Name::Registration => ("registration, three gateways", registration::measure(options, dir.path())),

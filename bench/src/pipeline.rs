@@ -1,4 +1,4 @@
-//! The gateway program in memory: nanoseconds a frame spends in the pipeline, without any IO, on one core.
+//! The programs in memory: nanoseconds a frame spends in the pipeline, without any IO, on one core.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ use dmux_softswitch::pipeline::{
 };
 
 use crate::Options;
-use crate::gateway::{Pipeline, ROUTERS, Way, entries, exchange};
+use crate::gateway::{Exchange, PORTS, Pipeline, ROUTERS, Way, entries, exchange};
 use crate::process::thread_cpu_time;
+use crate::router;
 use crate::table::{Better, Cell, Row, Section, number};
 
 /// Frames that share one lock of the tables, about as many as a port hands over at once under load.
@@ -26,24 +27,32 @@ const FRAME_BYTES: usize = 128;
 /// Frames that are processed between two looks at the clock.
 const ROUND: usize = 8192;
 
+/// Frames of one kind, and where they come in.
 struct Case {
-    what: &'static str,
-    way: Way,
-    flows: u32,
+    what: String,
+    ingress: u16,
+    exchanges: Vec<Exchange>,
+}
+
+/// A program with its entries.
+struct Subject {
+    dataplane: Dataplane,
+    cases: Vec<Case>,
 }
 
 /// One flow finds everything in the cache; as many flows as routers find nothing in it but the program.
-const CASES: [Case; 6] = [
-    Case { what: "forward, named provider, 1 flow", way: Way::Named, flows: 1 },
-    Case { what: "forward, named provider, 10 000 flows", way: Way::Named, flows: ROUTERS },
-    Case { what: "forward, any provider (bucket), 10 000 flows", way: Way::Any, flows: ROUTERS },
-    Case { what: "return, 1 flow", way: Way::Return, flows: 1 },
-    Case { what: "return, 10 000 flows", way: Way::Return, flows: ROUTERS },
-    Case { what: "transit, 10 000 flows", way: Way::Transit, flows: ROUTERS },
+const WAYS: [(&str, Way, u32); 6] = [
+    ("gateway: forward, named provider, 1 flow", Way::Named, 1),
+    ("gateway: forward, named provider, 10 000 flows", Way::Named, ROUTERS),
+    ("gateway: forward, any provider (bucket), 10 000 flows", Way::Any, ROUTERS),
+    ("gateway: return, 1 flow", Way::Return, 1),
+    ("gateway: return, 10 000 flows", Way::Return, ROUTERS),
+    ("gateway: transit, 10 000 flows", Way::Transit, ROUTERS),
 ];
+const ROUTER_FLOWS: [(&str, u32); 2] = [("IPv4 router, 1 flow", 1), ("IPv4 router, 10 000 flows", router::ROUTES)];
 
 /// A clock that stands still: the program only copies the time.
-struct Still;
+pub(crate) struct Still;
 
 impl Clock for Still {
     fn now_us(&self) -> u64 {
@@ -51,66 +60,98 @@ impl Clock for Still {
     }
 }
 
-/// Measures the section.
-pub fn measure(options: &Options, pipeline: &Pipeline) -> Result<Section> {
+/// Measures the section: the gateway and the router.
+pub fn measure(options: &Options, gateway: &Pipeline, plain: &Pipeline) -> Result<Section> {
     let mut section = Section::new("pipeline in memory", "");
+    let entries = entries()?;
+    let routes = router::entries(&plain.info, router::ROUTES)?;
+    let counts = (entries.len(), routes.len());
+    let mut notes = Vec::new();
+    let ways = WAYS.map(|(what, way, flows)| -> Result<Case> {
+        let exchanges = (0..flows).map(|flow| exchange(way, flow, FRAME_BYTES)).collect::<Result<_>>()?;
+        Ok(Case { what: what.to_owned(), ingress: way.ingress(), exchanges })
+    });
+    let routed = ROUTER_FLOWS.map(|(what, flows)| -> Result<Case> {
+        let exchanges = (0..flows).map(|flow| router::exchange(router::ROUTES, flow, FRAME_BYTES));
+        Ok(Case { what: what.to_owned(), ingress: PORTS[0], exchanges: exchanges.collect::<Result<_>>()? })
+    });
+    let subjects = [
+        subject("the gateway", gateway, &entries, ways.into_iter().collect::<Result<_>>()?, &mut notes)?,
+        subject("the router", plain, &routes, routed.into_iter().collect::<Result<_>>()?, &mut notes)?,
+    ];
+
+    let repetitions = if options.quick { 1 } else { 7 };
+    let length = Duration::from_millis(if options.quick { 100 } else { 400 });
+    let cases: Vec<(&Dataplane, &Case)> =
+        subjects.iter().flat_map(|s| s.cases.iter().map(|c| (&s.dataplane, c))).collect();
+    let mut samples = vec![Vec::new(); cases.len()];
+    // Round robin, so that a disturbance of seconds falls on one repetition of each case.
+    for _ in 0..repetitions {
+        for ((dataplane, case), samples) in cases.iter().zip(&mut samples) {
+            let frames: Vec<&[u8]> = case.exchanges.iter().map(|e| e.sent.as_slice()).collect();
+            samples.push(nanoseconds(dataplane, case.ingress, &frames, length)?);
+        }
+    }
+    for ((_, case), samples) in cases.iter().zip(samples) {
+        section.rows.push(Row::alone(&case.what, "ns/packet", Better::Lower, Cell::samples(samples)));
+    }
+    section.notes.push(format!(
+        "`Worker::batch` of `softswitch/`, {BATCH} frames a batch, frames of {FRAME_BYTES} bytes, one thread, its CPU time; \
+         {} entries in the gateway ({ROUTERS} routers and registrations), {} in the router ({} prefixes of four lengths). Every \
+         frame is first checked, byte by byte, against what must come out (for any provider, where the hash chooses, by length). \
+         {repetitions} repetitions of {} s.",
+        counts.0,
+        counts.1,
+        router::ROUTES,
+        number(length.as_secs_f64())
+    ));
+    section.notes.append(&mut notes);
+    Ok(section)
+}
+
+/// Loads a program, installs its entries and checks its frames.
+fn subject(
+    name: &str,
+    pipeline: &Pipeline,
+    entries: &[TableEntry],
+    cases: Vec<Case>,
+    notes: &mut Vec<String>,
+) -> Result<Subject> {
     let began = Instant::now();
     let program = Program::compile(&pipeline.json)?;
     let compiled = began.elapsed();
     let dataplane = Dataplane::new(program, Arc::new(Still));
-    let entries = entries()?;
-    let installed = install(&dataplane, &pipeline.info, &entries)?;
-
-    let repetitions = if options.quick { 1 } else { 7 };
-    let length = Duration::from_millis(if options.quick { 100 } else { 400 });
-    let mut samples = [const { Vec::new() }; CASES.len()];
-    let frames = CASES.iter().map(|case| verified_frames(&dataplane, case)).collect::<Result<Vec<_>>>()?;
-    // Round robin, so that a disturbance of seconds falls on one repetition of each case.
-    for _ in 0..repetitions {
-        for ((case, frames), samples) in CASES.iter().zip(&frames).zip(&mut samples) {
-            samples.push(nanoseconds(&dataplane, case.way.ingress(), frames, length)?);
-        }
+    let installed = install(&dataplane, &pipeline.info, entries)?;
+    for case in &cases {
+        verify(&dataplane, case)?;
     }
-    for (case, samples) in CASES.iter().zip(samples) {
-        section.rows.push(Row::alone(case.what, "ns/packet", Better::Lower, Cell::samples(samples)));
-    }
-    section.notes.push(format!(
-        "`Worker::batch` of `softswitch/`, {BATCH} frames a batch, frames of {FRAME_BYTES} bytes, one thread, its CPU time; \
-         {} entries ({ROUTERS} routers and registrations). Every frame is first checked, byte by byte, against what must come \
-         out (for any provider, where the hash chooses, by length). {repetitions} repetitions of {} s.",
-        entries.len(),
-        number(length.as_secs_f64())
-    ));
-    section.notes.push(format!(
-        "Compiling the program took {} ms, installing all entries in memory {} ms ({} entries/s).",
+    notes.push(format!(
+        "Compiling {name} took {} ms, installing all its entries in memory {} ms ({} entries/s).",
         number(compiled.as_secs_f64() * 1e3),
         number(installed.as_secs_f64() * 1e3),
         number(entries.len() as f64 / installed.as_secs_f64())
     ));
-    Ok(section)
+    Ok(Subject { dataplane, cases })
 }
 
-/// The frames of a case, each of which the pipeline has handled as it must.
-fn verified_frames(dataplane: &Dataplane, case: &Case) -> Result<Vec<Vec<u8>>> {
+/// Sees the pipeline handle each frame of a case as it must.
+fn verify(dataplane: &Dataplane, case: &Case) -> Result<()> {
     let mut worker = Worker::new(dataplane);
-    let mut frames = Vec::new();
-    for flow in 0..case.flows {
-        let exchange = exchange(case.way, flow, FRAME_BYTES)?;
+    for (flow, exchange) in case.exchanges.iter().enumerate() {
         let mut out = Vec::new();
-        worker.process(dataplane, case.way.ingress(), &exchange.sent, 1, &mut |_, frame| out.push(frame.to_vec()));
+        worker.process(dataplane, case.ingress, &exchange.sent, 1, &mut |_, frame| out.push(frame.to_vec()));
         let right = match &exchange.expected {
             Some(expected) => out.len() == 1 && out.first() == Some(expected),
             // The hash chooses the router, so only the length is known.
             None => out.len() == 1 && out.first().is_some_and(|o| o.len() > exchange.sent.len()),
         };
         ensure!(right, "{}: flow {flow}: the pipeline made {out:02x?} of {:02x?}", case.what, exchange.sent);
-        frames.push(exchange.sent);
     }
-    Ok(frames)
+    Ok(())
 }
 
-fn nanoseconds(dataplane: &Dataplane, ingress: u16, frames: &[Vec<u8>], length: Duration) -> Result<f64> {
-    let round: Vec<&[u8]> = frames.iter().map(Vec::as_slice).cycle().take(frames.len().max(ROUND)).collect();
+pub(crate) fn nanoseconds(dataplane: &Dataplane, ingress: u16, frames: &[&[u8]], length: Duration) -> Result<f64> {
+    let round: Vec<&[u8]> = frames.iter().copied().cycle().take(frames.len().max(ROUND)).collect();
     let mut worker = Worker::new(dataplane);
     let (mut processed, mut bytes) = (0, 0);
     let cpu = thread_cpu_time()?;

@@ -14,19 +14,21 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use dmux_p4rt::p4::v1::TableEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::Options;
-use crate::gateway::{self, PORTS, Pipeline, entries, exchange};
+use crate::gateway::{Exchange, PORTS, Pipeline, Way, entries, exchange};
 use crate::generator::{Generator, Rate, Sink};
 use crate::netns;
 use crate::process::cpu_time;
+use crate::router;
 use crate::search::{Ask, Found, TOLERATED_LOSS, Trial, search};
 use crate::switches::{Kind, Switch};
 use crate::table::{Better, Cell, Figure, Row, Section, number};
 
 const SIZES: [usize; 3] = [64, 128, 1400];
-/// Flows of the frames that are sent, each to a router of its own.
+/// Flows of the frames that are sent, each to a router or a prefix of its own.
 const FLOWS: u32 = 1024;
 /// Frames whose every byte is compared.
 const CHECKED_FRAMES: u32 = 64;
@@ -34,7 +36,38 @@ const CHECKED_FRAMES: u32 = 64;
 const DRAIN_QUIET: Duration = Duration::from_millis(40);
 const DRAIN_AT_MOST: Duration = Duration::from_secs(2);
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-const TITLE: &str = "packets over veth, forward path";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Subject {
+    /// The gateway's forward path.
+    Gateway,
+    /// The plain IPv4 router.
+    Router,
+}
+
+impl Subject {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Gateway => "packets over veth, gateway's forward path",
+            Self::Router => "packets over veth, IPv4 router",
+        }
+    }
+
+    fn entries(self, pipeline: &Pipeline) -> Result<Vec<TableEntry>> {
+        match self {
+            Self::Gateway => entries(),
+            Self::Router => router::entries(&pipeline.info, router::ROUTES),
+        }
+    }
+
+    fn exchange(self, flow: u32, bytes: usize) -> Result<Exchange> {
+        match self {
+            Self::Gateway => exchange(Way::Named, flow, bytes),
+            Self::Router => router::exchange(router::ROUTES, flow, bytes),
+        }
+    }
+}
 
 /// What is printed by the child that measures.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,10 +85,13 @@ enum Side {
 }
 
 /// Measures the section in a child process, since entering a namespace changes a whole process.
-pub fn measure(options: &Options) -> Result<Section> {
+pub fn measure(options: &Options, subject: Subject, pipeline: &Path) -> Result<Section> {
     let own = std::env::current_exe().context("this program cannot find its own file")?;
     let mut command = Command::new(own);
-    command.args(["internal", "veth", "--pipeline"]).arg(&options.pipeline);
+    command.args(["internal", "veth", "--pipeline"]).arg(pipeline);
+    if subject == Subject::Router {
+        command.args(["--subject", "router"]);
+    }
     if options.quick {
         command.arg("--quick");
     }
@@ -64,11 +100,11 @@ pub fn measure(options: &Options) -> Result<Section> {
         bail!("{}", String::from_utf8_lossy(&output.stdout).trim());
     }
     let measured: Measured = serde_json::from_slice(&output.stdout).context("the child's answer")?;
-    Ok(section(&measured, options.quick))
+    Ok(section(subject, &measured, options.quick))
 }
 
-fn section(measured: &Measured, quick: bool) -> Section {
-    let mut section = Section::new(TITLE, Kind::Bmv2.title());
+fn section(subject: Subject, measured: &Measured, quick: bool) -> Section {
+    let mut section = Section::new(subject.title(), Kind::Bmv2.title());
     let mut limited = Vec::new();
     for (bytes, sides) in &measured.sizes {
         let cell = |side: &Side, what: fn(&Side) -> Vec<f64>| match side {
@@ -94,8 +130,8 @@ fn section(measured: &Measured, quick: bool) -> Section {
         }
     }
     section.notes.push(format!(
-        "{} entries on both switches; {FLOWS} flows, each to a router of its own; sizes without frame check sequence (what leaves is \
-         8 bytes longer). {CHECKED_FRAMES} frames of each size are compared byte by byte with what must come out.",
+        "{} entries on both switches; {FLOWS} flows, each to a router or prefix of its own; sizes without frame check sequence (what \
+         leaves the gateway is 8 bytes longer). {CHECKED_FRAMES} frames of each size are compared byte by byte with what must come out.",
         measured.entries
     ));
     section.notes.push(format!(
@@ -152,8 +188,8 @@ const fn long(quick: bool) -> Duration {
 }
 
 /// The child: prints [`Measured`], or why nothing could be measured and fails.
-pub fn run(pipeline: &Path, quick: bool) -> Result<()> {
-    let measured = netns::enter().and_then(|()| measure_here(&Pipeline::load(pipeline)?, quick));
+pub fn run(subject: Subject, pipeline: &Path, quick: bool) -> Result<()> {
+    let measured = netns::enter().and_then(|()| measure_here(subject, &Pipeline::load(pipeline)?, quick));
     match measured {
         Ok(measured) => println!("{}", serde_json::to_string(&measured)?),
         Err(error) => {
@@ -164,9 +200,9 @@ pub fn run(pipeline: &Path, quick: bool) -> Result<()> {
     Ok(())
 }
 
-fn measure_here(pipeline: &Pipeline, quick: bool) -> Result<Measured> {
+fn measure_here(subject: Subject, pipeline: &Pipeline, quick: bool) -> Result<Measured> {
     let dir = tempfile::tempdir()?;
-    let entries = entries()?;
+    let entries = subject.entries(pipeline)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut sides = Vec::new();
     for (n, kind) in [Kind::Dmux, Kind::Bmv2].into_iter().enumerate() {
@@ -190,7 +226,7 @@ fn measure_here(pipeline: &Pipeline, quick: bool) -> Result<Measured> {
             for (found, side) in found.iter_mut().zip(&mut sides) {
                 if let Ok(bench) = side {
                     bench.resume()?;
-                    found.push(bench.rate(bytes, quick)?);
+                    found.push(bench.rate(subject, bytes, quick)?);
                     bench.pause()?;
                 }
             }
@@ -227,9 +263,8 @@ impl Bench {
     }
 
     /// Searches for the rate without loss of frames of one size.
-    fn rate(&mut self, bytes: usize, quick: bool) -> Result<Found> {
-        let exchanges =
-            (0..FLOWS).map(|flow| exchange(gateway::Way::Named, flow, bytes)).collect::<Result<Vec<_>>>()?;
+    fn rate(&mut self, subject: Subject, bytes: usize, quick: bool) -> Result<Found> {
+        let exchanges = (0..FLOWS).map(|flow| subject.exchange(flow, bytes)).collect::<Result<Vec<_>>>()?;
         self.verify(&exchanges)?;
         let frames: Vec<_> = exchanges.iter().map(|e| e.sent.clone()).collect();
         let found = search(|ask| {
@@ -284,7 +319,7 @@ impl Bench {
     }
 
     /// Sends some frames one by one and compares what comes out with what must.
-    fn verify(&self, exchanges: &[gateway::Exchange]) -> Result<()> {
+    fn verify(&self, exchanges: &[Exchange]) -> Result<()> {
         let sink = Sink::open(&self.sink)?;
         for exchange in exchanges.iter().take(CHECKED_FRAMES as usize) {
             self.generator.send_one(&exchange.sent)?;
