@@ -29,3 +29,14 @@ fn frames_do_the_same_with_and_without_the_optimizer() {
     let found = rounds(&Dice::new(2026), 0, Until::Rounds(300), |dice| packets::round(&subjects, dice));
     assert_eq!(found, Ok(300));
 }
+
+/// Found by the JSON fuzzer: fields of the standard metadata that the switch itself uses were not checked for their width.
+#[test]
+fn an_egress_port_wider_than_a_word_is_refused_at_load() {
+    let router = programs().into_iter().find(|p| p.name == "router").unwrap();
+    let text = String::from_utf8(router.json).unwrap();
+    let wide = text.replacen("[\"egress_port\",9,false]", "[\"egress_port\",65,false]", 1);
+    assert_ne!(wide, text);
+    let error = dmux_softswitch::pipeline::Program::compile(wide.as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("egress_port"), "{error}");
+}

@@ -49,14 +49,18 @@ pub fn run(options: &Options) -> Result<bool> {
     }
     let until = if options.once { Until::Rounds(1) } else { Until::Elapsed(Duration::from_secs(options.seconds)) };
     let dice = Dice::new(options.seed);
-    // A panic that is caught is reported below; its own words on the way would be in the way.
-    std::panic::set_hook(Box::new(|_| {}));
+    // A panic is reported below; where it was is of interest once it is looked into.
+    if !options.once {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let result = match options.what {
         What::Json => {
             let trees = programs.iter().map(Program::tree).collect::<Result<Vec<_>>>()?;
             rounds(&dice, options.round, until, |dice| json::round(&trees, dice))
         }
         What::Packets => {
+            // What the switch does not know yet is refused by name; the others are fuzzed.
+            programs.retain(|p| dmux_softswitch::pipeline::Program::compile(&p.json).is_ok());
             let subject = |p: &Program| Ok(packets::Subject::new(&p.name, &p.json, p.tree()?));
             let subjects: Vec<_> =
                 programs.iter().map(subject).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use dmux_p4rt::client::{delete, insert};
 use dmux_p4rt::p4::v1::Update;
 use dmux_p4rt::p4::v1::entity::Entity;
+use dmux_p4rt::status::UpdateResult;
 
 use crate::dice::Dice;
 use crate::generate::{Entries, Frames, PORTS, Pool, entries};
@@ -40,7 +41,8 @@ impl Case {
     pub fn new(program: &Program, seed: u64, count: usize) -> Result<Self> {
         let tree = program.tree()?;
         let dice = Dice::new(seed);
-        let entries = entries(&program.info, &Pool::new(&tree), &mut dice.part(0));
+        let replication = has(program, &["\"clone_", "mcast_grp\"]"]);
+        let entries = entries(&program.info, &Pool::new(&tree), replication, &mut dice.part(0));
         let mut generator = Frames::new(tree);
         generator.short = CHECKS_VALIDITY.contains(&program.name.as_str());
         let frames = (1..=count as u64).map(|n| generator.frame(&mut dice.part(n))).collect();
@@ -84,6 +86,12 @@ pub async fn compare(bmv2: &Path, program: &Program, case: &Case) -> Result<Repo
     Ok(report)
 }
 
+/// Whether the program's JSON has one of these words: primitives and fields that it uses.
+fn has(program: &Program, words: &[&str]) -> bool {
+    let text = String::from_utf8_lossy(&program.json);
+    words.iter().any(|w| text.contains(w))
+}
+
 /// How frames of a program are compared.
 #[derive(Debug, Clone, Copy)]
 struct Rules {
@@ -95,11 +103,9 @@ struct Rules {
 
 impl Rules {
     fn of(program: &Program) -> Self {
-        let text = String::from_utf8_lossy(&program.json);
-        let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
         // How full a queue is depends on what else is on its way.
-        let queues = has(&["enq_qdepth\"]", "deq_qdepth\"]", "deq_timedelta\"]"]);
-        let any_order = has(&["\"resubmit\"", "\"recirculate\"", "\"clone_", "mcast_grp\"]"]);
+        let queues = has(program, &["enq_qdepth\"]", "deq_qdepth\"]", "deq_timedelta\"]"]);
+        let any_order = has(program, &["\"resubmit\"", "\"recirculate\"", "\"clone_", "mcast_grp\"]"]);
         Self { together: if queues { 1 } else { TOGETHER }, any_order }
     }
 }
@@ -131,11 +137,11 @@ impl Both {
                 (true, true) => written += 1,
                 (false, false) => {}
                 (true, false) => {
-                    differences.push(format!("only BMv2 accepts {entity:?}: {ours:?}"));
+                    differences.push(format!("only BMv2 accepts: dmux says {}; {entity:?}", refusal(&ours)));
                     self.bmv2.write(vec![delete(entity)]).await?;
                 }
                 (false, true) => {
-                    differences.push(format!("only dmux accepts {entity:?}: {theirs:?}"));
+                    differences.push(format!("only dmux accepts: BMv2 says {}; {entity:?}", refusal(&theirs)));
                     self.ours.write(vec![delete(entity)]).await?;
                 }
             }
@@ -154,6 +160,10 @@ impl Both {
             Err(format!("BMv2 sends {}; dmux sends {}", shown(&theirs), shown(&ours)))
         })
     }
+}
+
+fn refusal(results: &[UpdateResult]) -> String {
+    results.iter().find_map(|r| r.as_ref().err()).map_or_else(String::new, ToString::to_string)
 }
 
 fn by_port(frames: &[Frame], rules: Rules) -> BTreeMap<u16, Vec<&Vec<u8>>> {

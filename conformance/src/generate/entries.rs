@@ -36,10 +36,10 @@ pub struct Entries {
     pub tables: Vec<TableEntry>,
 }
 
-/// Draws entries for a program.
-pub fn entries(info: &P4Info, pool: &Pool, dice: &mut Dice) -> Entries {
+/// Draws entries for a program; `replication` if it clones or sends to groups.
+pub fn entries(info: &P4Info, pool: &Pool, replication: bool, dice: &mut Dice) -> Entries {
     let mut all = Entries::default();
-    for n in 1..=REPLICATIONS {
+    for n in 1..=if replication { REPLICATIONS } else { 0 } {
         let mut replicas = |n: usize| -> Vec<_> {
             let ports: BTreeSet<u16> = (0..n).filter_map(|_| dice.pick(&PORTS).copied()).collect();
             ports.into_iter().zip(1..).map(|(port, rid)| replica(rid, port)).collect()

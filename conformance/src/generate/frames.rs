@@ -109,8 +109,9 @@ impl Frames {
                 let Some(header) = first.and_then(|p| p.get("value")).and_then(Value::as_str) else { return };
                 for (field, width) in self.layouts.get(header).map_or(&[][..], Vec::as_slice) {
                     let at = g.bits.len();
-                    g.bits.push(self.pool.value((*width).min(128) as u32, dice), *width);
-                    g.places.insert((header.to_owned(), field.clone()), (at, *width));
+                    let name = (header.to_owned(), field.clone());
+                    g.bits.push(self.pool.field(&name, (*width).min(128) as u32, dice), *width);
+                    g.places.insert(name, (at, *width));
                 }
             }
             "advance" => {

@@ -7,7 +7,7 @@ mod bits;
 mod entries;
 mod frames;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -22,16 +22,32 @@ pub const PORTS: [u16; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
 /// Constants of the program that are kept: enough for every program of ours, and a bound for any other.
 const MOST_CONSTANTS: usize = 96;
 
+/// Values of which there are few, so that a field, an argument and a key often have the same one.
+const HOT: [u128; 3] = [1, 2, 3];
+
 /// Values at which a program decides something.
 #[derive(Debug, Clone)]
-pub struct Pool(Vec<u128>);
+pub struct Pool {
+    constants: Vec<u128>,
+    /// What conditions compare a field with.
+    compared: HashMap<(String, String), Vec<u128>>,
+}
 
 impl Pool {
     /// The constants of a BMv2 JSON.
     pub fn new(program: &Value) -> Self {
         let mut found = BTreeSet::from([0, 1, 2, 3, 5, 7, 0xff, u128::MAX]);
-        collect(program, &mut found);
-        Self(found.into_iter().take(MOST_CONSTANTS).collect())
+        let mut compared = HashMap::new();
+        collect(program, &mut found, &mut compared);
+        Self { constants: found.into_iter().take(MOST_CONSTANTS).collect(), compared }
+    }
+
+    /// A value for a field of `width` bits: more often than not one that a condition compares it with.
+    pub fn field(&self, field: &(String, String), width: u32, dice: &mut Dice) -> u128 {
+        match self.compared.get(field) {
+            Some(values) if !dice.one_in(4) => dice.pick(values).copied().unwrap_or(0) & ones(width),
+            _ => self.value(width, dice),
+        }
     }
 
     /// A value of at most `width` bits.
@@ -41,22 +57,33 @@ impl Pool {
             0 => u128::from(dice.next()) << 64 & all | u128::from(dice.next()) & all,
             1 => all,
             2 => all >> 1,
-            _ => dice.pick(&self.0).copied().unwrap_or(0) & all,
+            3..=5 => dice.pick(&HOT).copied().unwrap_or(0) & all,
+            _ => dice.pick(&self.constants).copied().unwrap_or(0) & all,
         }
     }
 }
 
-fn collect(node: &Value, found: &mut BTreeSet<u128>) {
+fn collect(node: &Value, found: &mut BTreeSet<u128>, compared: &mut HashMap<(String, String), Vec<u128>>) {
+    let constant = |v: Option<&Value>| v?.get("value")?.as_str().and_then(hexstr);
     match node {
+        Value::Object(map) if map.get("op").and_then(Value::as_str) == Some("==") => {
+            let names = map.get("left").and_then(|l| l.get("value")).and_then(Value::as_array);
+            if let (Some([header, field]), Some(n)) = (names.map(Vec::as_slice), constant(map.get("right")))
+                && let (Some(header), Some(field)) = (header.as_str(), field.as_str())
+            {
+                compared.entry((header.to_owned(), field.to_owned())).or_default().push(n);
+            }
+            map.values().for_each(|v| collect(v, found, compared));
+        }
         Value::Object(map) => {
             if map.get("type").and_then(Value::as_str) == Some("hexstr")
                 && let Some(n) = map.get("value").and_then(Value::as_str).and_then(hexstr)
             {
                 found.insert(n);
             }
-            map.values().for_each(|v| collect(v, found));
+            map.values().for_each(|v| collect(v, found, compared));
         }
-        Value::Array(all) => all.iter().for_each(|v| collect(v, found)),
+        Value::Array(all) => all.iter().for_each(|v| collect(v, found, compared)),
         _ => {}
     }
 }

@@ -17,12 +17,15 @@ pub fn find<'a, T>(kind: &str, name: &str, all: &'a [T], preamble: impl Fn(&T) -
     if let Some(one) = all.iter().find(|t| named(t, &|n| n == name)) {
         return Ok(one);
     }
-    let mut ending = all.iter().filter(|t| named(t, &|n| n.ends_with(name)));
-    match (ending.next(), ending.next()) {
-        (Some(one), None) => Ok(one),
-        (None, _) => bail!("the P4Info has no {kind} {name}"),
-        _ => bail!("the P4Info has several {kind}s whose name ends in {name}"),
+    for ending in [format!(".{name}"), name.to_owned()] {
+        let mut found = all.iter().filter(|t| named(t, &|n| n.ends_with(&ending)));
+        match (found.next(), found.next()) {
+            (Some(one), None) => return Ok(one),
+            (None, _) => {}
+            _ => bail!("the P4Info has several {kind}s whose name ends in {name}"),
+        }
     }
+    bail!("the P4Info has no {kind} {name}")
 }
 
 /// The id of an object.

@@ -16,6 +16,7 @@
 //! | `check_counter NAME(INDEX) packets == N` | counters; `bytes` and other comparisons likewise |
 //! | `meter_set_rates NAME INDEX RATE:BURST RATE:BURST` | committed and peak rate, in units a microsecond |
 //! | `expect_digest NAME FIELD…` | a digest with these fields |
+//! | `wait` | until what was sent has come out |
 //!
 //! Values: `0x12**` and `0b1*0` leave digits open, `VALUE/PREFIX`, `VALUE&&&MASK`, `LOW..HIGH`.
 
@@ -195,6 +196,7 @@ pub enum Command {
         name: String,
         fields: Vec<String>,
     },
+    Wait,
     /// Has no effect on what comes out: reads that p4c's runner does not look at either.
     Nothing,
 }
@@ -282,7 +284,8 @@ fn command(line: &str) -> Result<Command> {
             }
             Command::ExpectDigest { name, fields }
         }
-        "wait" | "register_read" | "counter_read" | "mirroring_get" | "meter_get_rates" => return Ok(Command::Nothing),
+        "wait" => Command::Wait,
+        "register_read" | "counter_read" | "mirroring_get" | "meter_get_rates" => return Ok(Command::Nothing),
         // p4c's runner ignores it.
         "remove" => return Ok(Command::Nothing),
         other => bail!("{other} is no command"),

@@ -92,17 +92,45 @@ impl Bmv2 {
         Ok(())
     }
 
-    /// Sends frames and collects all that they lead to, but for what goes to the controller.
-    pub(super) async fn exchange(&mut self, frames: &[Frame]) -> Result<Vec<Frame>> {
-        let channel = match &self.channel {
+    /// Collects frames while `meanwhile` runs, and a moment before and after: whether BMv2 listens already, and whether it
+    /// has taken in what the controller sent, nobody tells.
+    pub(super) async fn listen(&mut self, meanwhile: impl Future<Output = Result<()>>) -> Result<Vec<Frame>> {
+        // Whether it is ready shows only when something is exchanged.
+        self.exchange(&[]).await?;
+        let channel = self.channel().await?;
+        let meanwhile = async {
+            tokio::time::sleep(super::QUIET).await;
+            meanwhile.await?;
+            tokio::time::sleep(super::QUIET).await;
+            Ok(())
+        };
+        let out = tokio::time::timeout(EXCHANGE, stream::listen(channel, meanwhile)).await;
+        out.context("BMv2 has not finished with packet-outs")??.context("BMv2's data plane is not ready")
+    }
+
+    async fn channel(&mut self) -> Result<Channel> {
+        Ok(match &self.channel {
             Some(channel) => channel.clone(),
             None => {
                 let endpoint = Endpoint::from_shared(format!("http://{}", self.dataplane))?;
                 let channel = endpoint.connect().await.context("BMv2's data plane does not answer")?;
                 self.channel.insert(channel).clone()
             }
+        })
+    }
+
+    /// Sends frames and collects all that they lead to, but for what goes to the controller.
+    pub(super) async fn exchange(&mut self, frames: &[Frame]) -> Result<Vec<Frame>> {
+        let channel = self.channel().await?;
+        let exchange = async {
+            loop {
+                match stream::exchange(channel.clone(), frames).await? {
+                    Some(out) => return Ok(out),
+                    None => tokio::time::sleep(POLL).await,
+                }
+            }
         };
-        match tokio::time::timeout(EXCHANGE, stream::exchange(channel, frames)).await {
+        match tokio::time::timeout(EXCHANGE, exchange).await {
             Ok(Ok(out)) => Ok(out),
             Ok(Err(error)) => {
                 // Why it broke is more of use than that it did.

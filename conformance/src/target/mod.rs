@@ -107,15 +107,18 @@ impl Target {
         let mut out = Vec::new();
         // Packet-outs take another way in than frames: what stands between them goes in runs.
         for run in frames.chunk_by(|a, b| (a.0 == CPU_PORT) == (b.0 == CPU_PORT)) {
-            if run.first().is_some_and(|(port, _)| *port == CPU_PORT) {
-                for (_, frame) in run {
-                    let packet = self.io.packet_out(frame).context("a frame at the CPU port")?;
-                    self.session.send_packet_out(packet).await.context("a packet-out")?;
-                }
-            } else {
-                match &mut self.wire {
-                    Wire::Ours(ours) => ours.send(run)?,
-                    Wire::Bmv2(bmv2) => out.extend(bmv2.exchange(run).await?),
+            // What enters by one way may not overtake what entered by the other.
+            if !std::ptr::eq(run.as_ptr(), frames.as_ptr()) {
+                self.settle(&mut out, 0).await?;
+            }
+            let to_controller = run.first().is_some_and(|(port, _)| *port == CPU_PORT);
+            match (&mut self.wire, to_controller) {
+                (Wire::Ours(ours), false) => ours.send(run).await?,
+                (Wire::Bmv2(bmv2), false) => out.extend(bmv2.exchange(run).await?),
+                (Wire::Ours(_), true) => packet_outs(&self.session, &self.io, run).await?,
+                (Wire::Bmv2(bmv2), true) => {
+                    let sending = packet_outs(&self.session, &self.io, run);
+                    out.extend(bmv2.listen(sending).await?);
                 }
             }
         }
@@ -161,6 +164,14 @@ impl Target {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
+}
+
+async fn packet_outs(session: &Session, io: &PacketIo, frames: &[Frame]) -> Result<()> {
+    for (_, frame) in frames {
+        let packet = io.packet_out(frame).context("a frame at the CPU port")?;
+        session.send_packet_out(packet).await.context("a packet-out")?;
+    }
+    Ok(())
 }
 
 async fn connect(address: &str) -> Result<(Session, Events)> {

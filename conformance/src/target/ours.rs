@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use dmux_softswitch::ports::LinkConfig;
@@ -10,7 +10,7 @@ use dmux_softswitch::{MemoryPort, Switch};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::{CPU_PORT, DEVICE_ID, Frame};
+use super::{CPU_PORT, DEVICE_ID, Frame, PATIENCE};
 
 /// A switch with ports in memory.
 pub(super) struct Ours {
@@ -40,8 +40,17 @@ impl Ours {
         Ok((Self { switch, ports: ends, sent: 0, _stop: stop }, address))
     }
 
-    pub(super) fn send(&mut self, frames: &[Frame]) -> Result<()> {
+    /// Sends frames in order: a port takes its next one only when the ports before it have given theirs, since the switch
+    /// turns to its ports in an order of its own.
+    pub(super) async fn send(&mut self, frames: &[Frame]) -> Result<()> {
+        let mut last = None;
+        let deadline = Instant::now() + PATIENCE;
         for (port, frame) in frames {
+            while last.is_some_and(|last| last != *port) && !self.taken() {
+                ensure!(Instant::now() < deadline, "the switch does not take frames");
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            last = Some(*port);
             let end = self.ports.get(port).with_context(|| format!("port {port} was not made"))?;
             ensure!(end.send(frame), "port {port} takes no more frames");
             self.sent += 1;

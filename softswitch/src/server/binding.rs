@@ -133,6 +133,12 @@ impl Binding {
             p4info.actions.iter().filter_map(|a| Some((a.preamble.as_ref()?.id, a))).collect();
         let mut binding = Self::default();
         for table in &p4info.tables {
+            // p4c describes a program before it finds out what no packet reaches: such a table is not in the JSON, and
+            // is as good as not described.
+            let (_, name) = preamble(table.preamble.as_ref(), "table")?;
+            if program.table_by_name(name).is_none() {
+                continue;
+            }
             let bound = bind_table(table, p4info, &actions, program)?;
             if binding.tables_by_id.insert(bound.id, binding.tables.len()).is_some() {
                 return Err(Refused::invalid(format!("the P4Info has two tables with id {}", bound.id)));
@@ -313,7 +319,8 @@ fn bind_fields(table: &str, described: &[info::MatchField], key: &[KeyField]) ->
             MatchType::Optional => Some(MatchKind::Optional),
             MatchType::Unspecified => None,
         };
-        if u32::try_from(d.bitwidth) != Ok(field.width) {
+        // Fields of type `error` have no width in the P4Info.
+        if d.bitwidth != 0 && u32::try_from(d.bitwidth) != Ok(field.width) {
             return Err(Refused::invalid(format!(
                 "table \"{table}\": the key field \"{}\" has {} bits in the P4Info and {} in the program",
                 d.name, d.bitwidth, field.width

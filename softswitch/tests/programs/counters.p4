@@ -23,8 +23,8 @@ parser Parse(packet_in packet, out headers_t hdr, inout metadata_t meta, inout s
 }
 
 control IngressPipe(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
-    counter(8, CounterType.packets) packets;
-    counter(8, CounterType.bytes) bytes;
+    counter(256, CounterType.packets) packets;
+    counter(256, CounterType.bytes) bytes;
     counter(300, CounterType.packets_and_bytes) both;
     direct_counter(CounterType.packets_and_bytes) of_entry;
     direct_counter(CounterType.packets) of_prefix;
@@ -62,7 +62,7 @@ control IngressPipe(inout headers_t hdr, inout metadata_t meta, inout standard_m
 }
 
 control EgressPipe(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
-    counter(4, CounterType.packets_and_bytes) leaving;
+    counter(512, CounterType.packets_and_bytes) leaving;
 
     apply {
         leaving.count((bit<32>)std.egress_port);

@@ -25,8 +25,8 @@ parser Parse(packet_in packet, out headers_t hdr, inout metadata_t meta, inout s
 }
 
 control IngressPipe(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
-    meter(4, MeterType.packets) packets;
-    meter(4, MeterType.bytes) bytes;
+    meter(16, MeterType.packets) packets;
+    meter(16, MeterType.bytes) bytes;
     direct_meter<bit<2>>(MeterType.packets) of_entry;
 
     action read_meter() {

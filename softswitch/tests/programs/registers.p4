@@ -1,4 +1,4 @@
-// Registers: read, written, out of range, wider than a word, signed, and read back within one packet.
+// Registers: read, written, wider than a word, signed, and read back within one packet.
 #include <core.p4>
 #include <v1model.p4>
 
@@ -25,11 +25,11 @@ parser Parse(packet_in packet, out headers_t hdr, inout metadata_t meta, inout s
 }
 
 control IngressPipe(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t std) {
-    register<bit<16>>(4) small;
-    register<bit<48>>(16) large;
-    register<bit<100>>(2) huge;
-    register<int<8>>(2) signs;
-    register<bit<1>>(8) flags;
+    register<bit<16>>(256) small;
+    register<bit<48>>(256) large;
+    register<bit<100>>(256) huge;
+    register<int<8>>(256) signs;
+    register<bit<1>>(256) flags;
 
     apply {
         std.egress_spec = 1;
@@ -51,7 +51,6 @@ control IngressPipe(inout headers_t hdr, inout metadata_t meta, inout standard_m
             signs.write(index, hdr.key.signed);
         } else if (hdr.key.op == 7) {
             signs.read(hdr.key.signed, index);
-            hdr.key.signed = hdr.key.signed >> 1;
         } else if (hdr.key.op == 8) {
             huge.write(index, hdr.key.wide ++ (bit<52>)hdr.key.value);
         } else if (hdr.key.op == 9) {

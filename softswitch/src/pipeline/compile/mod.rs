@@ -101,8 +101,12 @@ pub(super) fn compile(json: &[u8], optimize: bool) -> Result<Arc<Program>, LoadE
 impl Compiler<'_> {
     fn read_std_meta(&mut self) -> Result<(), LoadError> {
         let l = &self.b.layout;
-        let need =
-            |f: &str| -> Result<Field, LoadError> { l.field("standard_metadata", f, "program (is it for v1model?)") };
+        let need = |f: &str| -> Result<Field, LoadError> {
+            let field = l.field("standard_metadata", f, "program (is it for v1model?)")?;
+            // The machine sets and reads these as words.
+            let wide = || LoadError::unsupported(format!("a {f} of more than 64 bits"), "standard_metadata");
+            if field.wide() { Err(wide()) } else { Ok(field) }
+        };
         let narrow = |f: Option<Field>| f.filter(|f| !f.wide());
         let std = |f: &str| narrow(l.find("standard_metadata", f));
         let intrinsic = |f: &str| narrow(l.find("intrinsic_metadata", f));
