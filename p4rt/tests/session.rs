@@ -413,6 +413,7 @@ async fn reconciling_falls_back_where_the_switch_cannot() {
     for (refused, outcome) in [
         (None, Ok(Committed::Reconciled)),
         (Some(Code::Unimplemented), Ok(Committed::Replaced)),
+        (Some(Code::InvalidArgument), Ok(Committed::Replaced)),
         (Some(Code::Unknown), Ok(Committed::Replaced)),
         (Some(Code::PermissionDenied), Err(Code::PermissionDenied)),
     ] {

@@ -128,11 +128,8 @@ async fn what_is_saved_is_written_to_but_runs_only_after_commit() {
 }
 
 #[tokio::test]
-async fn reconcile_and_commit_is_refused_with_an_alternative() {
+async fn a_request_without_an_action_is_invalid() {
     let (_rig, mut controller) = primary().await;
-    let status = controller.set_pipeline(Action::ReconcileAndCommit, Some(portal(1))).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert!(status.message().contains("VERIFY_AND_COMMIT"));
     let unspecified = controller.set_pipeline(Action::Unspecified, Some(portal(1))).await.unwrap_err();
     assert_eq!(unspecified.code(), Code::InvalidArgument);
 }

@@ -257,23 +257,6 @@ async fn entities_that_are_not_supported_say_so() {
 }
 
 #[tokio::test]
-async fn a_batch_that_must_be_atomic_is_refused_whole() {
-    let (_rig, mut controller) = Rig::loaded().await;
-    for atomicity in [v1::write_request::Atomicity::RollbackOnError, v1::write_request::Atomicity::DataplaneAtomic] {
-        let request = v1::WriteRequest {
-            device_id: DEVICE,
-            election_id: controller.election_id,
-            updates: vec![insert(wire_entry(1, 2))],
-            atomicity: atomicity as i32,
-            ..Default::default()
-        };
-        assert_eq!(controller.client.write(request).await.unwrap_err().code(), Code::Unimplemented);
-    }
-    let filter = v1::TableEntry { table_id: table_id("wire"), ..Default::default() };
-    assert!(controller.entries(filter).await.is_empty());
-}
-
-#[tokio::test]
 async fn a_write_names_device_role_and_primary_in_that_order() {
     let (_rig, mut controller) = Rig::loaded().await;
     let request = |device_id, role: &str, low| v1::WriteRequest {

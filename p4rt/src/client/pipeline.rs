@@ -62,8 +62,9 @@ impl Session {
         if commit == Commit::Reconcile {
             match self.commit(Some(config.clone()), Action::ReconcileAndCommit).await {
                 Ok(()) => return Ok(Committed::Reconciled),
-                // How §14 lets a switch say no.
-                Err(e) if e.code() == Some(Code::Unimplemented) => {}
+                // How §14 lets a switch say no: it cannot at all, or what it holds does not fit the new program. A
+                // program that is itself wrong is refused below, too.
+                Err(e) if matches!(e.code(), Some(Code::Unimplemented | Code::InvalidArgument)) => {}
                 // BMv2 fails for programs with indirect meters or counters, and stays half way: it refuses every program
                 // until the one that it began with is committed. A switch with nothing to commit refuses that, which is well.
                 Err(e) if e.code() == Some(Code::Unknown) => match self.commit(None, Action::Commit).await {

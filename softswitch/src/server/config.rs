@@ -1,8 +1,9 @@
 //! The forwarding pipeline configuration: P4Info, program and the state of its tables.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use dmux_p4rt::p4::config::v1::P4Info;
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 
@@ -61,7 +62,7 @@ pub struct ForwardingPipeline {
     pub dataplane: Dataplane,
     /// The P4Info's ids.
     pub binding: Binding,
-    config: v1::ForwardingPipelineConfig,
+    config: RwLock<v1::ForwardingPipelineConfig>,
     /// Only entries to which something is attached: most have nothing.
     attached: Mutex<HashMap<EntryId, Attached>>,
 }
@@ -83,7 +84,7 @@ impl ForwardingPipeline {
             .map_err(|e| Refused::invalid(format!("the p4_device_config cannot be loaded: {e}")))?;
         let binding = Binding::new(p4info, &program)?;
         let dataplane = Dataplane::new(program, clock);
-        Ok(Self { dataplane, binding, config, attached: Mutex::default() })
+        Ok(Self { dataplane, binding, config: RwLock::new(config), attached: Mutex::default() })
     }
 
     /// The configuration, or the parts of it that were asked for (§15).
@@ -91,11 +92,40 @@ impl ForwardingPipeline {
     pub fn config(&self, parts: ResponseType) -> v1::ForwardingPipelineConfig {
         let info = matches!(parts, ResponseType::All | ResponseType::P4infoAndCookie);
         let device = matches!(parts, ResponseType::All | ResponseType::DeviceConfigAndCookie);
+        let config = self.read_config();
         v1::ForwardingPipelineConfig {
-            p4info: self.config.p4info.clone().filter(|_| info),
-            p4_device_config: if device { self.config.p4_device_config.clone() } else { Default::default() },
-            cookie: self.config.cookie,
+            p4info: config.p4info.clone().filter(|_| info),
+            p4_device_config: if device { config.p4_device_config.clone() } else { Default::default() },
+            cookie: config.cookie,
         }
+    }
+
+    fn read_config(&self) -> RwLockReadGuard<'_, v1::ForwardingPipelineConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the controller sees of the program.
+    pub(crate) fn p4info(&self) -> P4Info {
+        self.read_config().p4info.clone().unwrap_or_default()
+    }
+
+    /// Takes a configuration over whose program and P4Info are those that run already: everything stays as it is, and
+    /// only the cookie can differ. False for any other one.
+    pub(crate) fn adopt(&self, config: &v1::ForwardingPipelineConfig) -> bool {
+        let mut own = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        let same = own.p4_device_config == config.p4_device_config && own.p4info == config.p4info;
+        if same {
+            own.cookie = config.cookie;
+        }
+        same
+    }
+
+    /// Whether a table's default entry is not the program's any more.
+    pub(crate) fn default_was_changed(&self, table: TableIx) -> bool {
+        let program = self.dataplane.program();
+        let initial = program.defaults.get(table.0).and_then(|d| d.call.as_ref());
+        let now = self.dataplane.default_entry(table).ok().flatten();
+        now.as_ref() != initial || self.attached(table, None) != Attached::default()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<EntryId, Attached>> {

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::stream_message_request::Update as RequestUpdate;
 use dmux_p4rt::p4::v1::stream_message_response::Update as ResponseUpdate;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{RwLock, Semaphore, watch};
 use tonic::{Code, Status};
 
+use super::answer::MAX_READS;
 use super::arbitration::{Arbitration, Denied, ElectionId, Notice, Refusal, Request, Standing, StreamId};
 use super::config::ForwardingPipeline;
 use super::error::Refused;
@@ -32,7 +33,9 @@ pub(crate) struct Control {
     pub(crate) device_id: u64,
     pub(crate) shared: Arc<Shared>,
     /// Held by whatever changes state, and shared by what reads it.
-    pub(crate) gate: RwLock<()>,
+    pub(crate) gate: Arc<RwLock<()>>,
+    /// Room for the answers to Reads.
+    pub(crate) reads: Arc<Semaphore>,
     /// Saved but not committed (VERIFY_AND_SAVE): reads and writes mean it until COMMIT makes it live.
     pub(crate) saved: Mutex<Option<Arc<ForwardingPipeline>>>,
     streams: Mutex<Streams>,
@@ -87,7 +90,14 @@ impl Control {
     pub(crate) fn new(device_id: u64, shared: Arc<Shared>) -> Self {
         let streams =
             Streams { arbitration: Arbitration::new(device_id), open: HashMap::new(), next: 0, closing: false };
-        Self { device_id, shared, gate: RwLock::new(()), saved: Mutex::default(), streams: Mutex::new(streams) }
+        Self {
+            device_id,
+            shared,
+            gate: Arc::default(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
+            saved: Mutex::default(),
+            streams: Mutex::new(streams),
+        }
     }
 
     fn streams(&self) -> MutexGuard<'_, Streams> {

@@ -260,12 +260,17 @@ pub(crate) fn decode_meter(
         }
         _ => {}
     }
-    Ok(MeterConfig {
+    let config = MeterConfig {
         cir: number(config.cir, "cir")?,
         cburst: number(config.cburst, "cburst")?,
         pir: number(config.pir, "pir")?,
         pburst: number(config.pburst, "pburst")?,
-    })
+    };
+    // The data plane refuses this, too, but only once the entry that brings it is there.
+    if config.pir < config.cir {
+        return Err(refuse("the peak rate (pir) is below the committed rate (cir)"));
+    }
+    Ok(config)
 }
 
 /// P4Runtime's numbers are signed; what does not fit saturates.

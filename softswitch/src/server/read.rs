@@ -10,13 +10,16 @@ use super::error::Refused;
 use super::write::{cells, direct_key, refuse_colour_counters};
 use crate::pipeline::{EntryView, TableError};
 
-/// What one element of a request selects.
-pub(crate) fn read(pipeline: &ForwardingPipeline, request: &v1::Entity) -> Result<Vec<v1::Entity>, Refused> {
+/// Calls `found` with what one element of a request selects.
+pub(crate) fn read(
+    pipeline: &ForwardingPipeline,
+    request: &v1::Entity,
+    found: &mut dyn FnMut(v1::Entity),
+) -> Result<(), Refused> {
     let Some(request) = &request.entity else {
         return Err(Refused::invalid("the entity is empty: name the kind of entity to read"));
     };
-    let mut found = Vec::new();
-    let mut add = |entity| found.push(v1::Entity { entity: Some(entity) });
+    let mut add = |entity| found(v1::Entity { entity: Some(entity) });
     match request {
         Entity::TableEntry(filter) => {
             read_entries(pipeline, filter, &mut |entry| add(Entity::TableEntry(entry)))?;
@@ -46,7 +49,7 @@ pub(crate) fn read(pipeline: &ForwardingPipeline, request: &v1::Entity) -> Resul
             nothing(wildcard, "multicast groups and clone sessions")?;
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn nothing(wildcard: bool, what: &str) -> Result<(), Refused> {
@@ -120,6 +123,16 @@ fn read_table(
         pipeline.dataplane.for_each_entry(table.ix, &mut select)?;
         return Ok(());
     }
+    if table.needs_priority && filter.priority == 0 {
+        // Entries with this match, whatever their priority.
+        let key = table.decode_key(&v1::TableEntry { priority: 1, ..filter.clone() })?;
+        pipeline.dataplane.for_each_entry(table.ix, &mut |view| {
+            if view.key == key.fields {
+                select(view);
+            }
+        })?;
+        return Ok(());
+    }
     let key = table.decode_key(filter)?;
     match pipeline.dataplane.get(table.ix, &key.fields, key.priority) {
         Ok(view) => select(view),
@@ -128,6 +141,26 @@ fn read_table(
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+/// The one entry with exactly this key, or the default entry; `None` if it is not there. A filter of the same match may
+/// select more: a key that matches everything is a wildcard there.
+pub(crate) fn one_entry(
+    pipeline: &ForwardingPipeline,
+    filter: &v1::TableEntry,
+) -> Result<Option<v1::TableEntry>, Refused> {
+    let table = pipeline.binding.table(filter.table_id)?;
+    if filter.is_default_action {
+        let mut default = None;
+        read_table(pipeline, table, filter, &mut |entry| default = Some(entry))?;
+        return Ok(default);
+    }
+    let key = table.decode_key(filter)?;
+    match pipeline.dataplane.get(table.ix, &key.fields, key.priority) {
+        Ok(view) => Ok(encode_entry(pipeline, table, filter, view)),
+        Err(TableError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// An entry as it was written, with the direct resources that were asked for.

@@ -14,23 +14,18 @@ use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::answer::{Answer, MAX_READS, answer};
 use super::arbitration::StreamId;
 use super::config::ForwardingPipeline;
 use super::control::{Control, role_name};
 use super::error::{Refused, batch_status};
 use super::listener::{Tls, connections};
-use super::role::Access;
-use super::{read, write};
 
 /// The version of the specification that Capabilities reports.
 const API_VERSION: &str = "1.4.0";
 
 /// The largest message that is received: the JSON of a large program and its P4Info fit with room.
 pub const MAX_MESSAGE_BYTES: usize = 64 << 20;
-
-/// Entities in one message of a Read's answer: well under the 4 MiB that clients accept by default, since an entity
-/// with its metadata is at most a few kilobytes.
-const READ_CHUNK: usize = 512;
 
 /// How often a silent connection is probed, and how long it may take to answer: a controller whose machine died is
 /// no longer primary after this.
@@ -114,43 +109,25 @@ impl P4Runtime for Service {
         let role = role_name(request.role, request.role_id);
         let access = self.0.authorize(request.device_id, &role, request.election_id)?;
         let pipeline = self.0.pipeline()?;
-        match Atomicity::try_from(request.atomicity) {
-            Ok(Atomicity::ContinueOnError) => {}
-            Ok(other) => {
-                return Err(Status::unimplemented(format!(
-                    "{} is not supported: use CONTINUE_ON_ERROR",
-                    other.as_str_name()
-                )));
-            }
-            Err(_) => return Err(Status::invalid_argument("the atomicity is not one that P4Runtime knows")),
-        }
-        let results = apply(&pipeline, &access, request.updates);
+        let atomicity = Atomicity::try_from(request.atomicity)
+            .map_err(|_| Status::invalid_argument("the atomicity is not one that P4Runtime knows"))?;
+        let results = pipeline.write(&access, &request.updates, atomicity)?;
         batch_status("update", &results)?;
         Ok(Response::new(v1::WriteResponse {}))
     }
 
-    type ReadStream = Boxed<v1::ReadResponse>;
+    type ReadStream = Answer;
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         self.0.check_device(request.device_id)?;
-        // The gate is let go before anything is sent: a slow reader does not hold up writers.
-        let gate = self.0.gate.read().await;
+        let room = Arc::clone(&self.0.reads).try_acquire_owned().map_err(|_| {
+            Status::resource_exhausted(format!("{MAX_READS} reads are under way already: finish reading one first"))
+        })?;
+        let gate = Arc::clone(&self.0.gate).read_owned().await;
         let pipeline = self.0.pipeline()?;
         let filter = self.0.read_filter(&request.role)?;
-        let (entities, results) = tokio::task::spawn_blocking(move || read_all(&pipeline, &filter, &request.entities))
-            .await
-            .map_err(|e| Status::internal(format!("the read did not finish: {e}")))?;
-        drop(gate);
-        let mut messages: Vec<Result<v1::ReadResponse, Status>> = Vec::new();
-        let mut entities = entities.into_iter().peekable();
-        while entities.peek().is_some() {
-            messages.push(Ok(v1::ReadResponse { entities: entities.by_ref().take(READ_CHUNK).collect() }));
-        }
-        if let Err(status) = batch_status("read", &results) {
-            messages.push(Err(status));
-        }
-        Ok(Response::new(Box::pin(tokio_stream::iter(messages))))
+        Ok(Response::new(answer(pipeline, filter, request.entities, gate, room)))
     }
 
     async fn set_forwarding_pipeline_config(
@@ -165,7 +142,11 @@ impl P4Runtime for Service {
         if !access.may_set_pipeline() {
             return Err(Status::permission_denied("this role's configuration does not let it set a pipeline"));
         }
-        self.set_pipeline(request.action(), request.config)?;
+        let control = Arc::clone(&self.0);
+        // Compiling and carrying state over take their time: not on a thread that others wait for.
+        tokio::task::spawn_blocking(move || set_pipeline(&control, request.action(), request.config))
+            .await
+            .map_err(|e| Status::internal(format!("the configuration was not set: {e}")))??;
         Ok(Response::new(v1::SetForwardingPipelineConfigResponse {}))
     }
 
@@ -233,69 +214,45 @@ async fn run_stream(
     control.close_stream(id).await;
 }
 
-/// Applies a batch, but for what the role does not include.
-fn apply(pipeline: &ForwardingPipeline, access: &Access, updates: Vec<v1::Update>) -> Vec<Result<(), Refused>> {
-    if access.is_full() {
-        return write::apply(pipeline, &updates);
-    }
-    let checks: Vec<_> = updates.iter().map(|update| access.check(update.entity.as_ref())).collect();
-    let allowed: Vec<_> = updates.into_iter().zip(&checks).filter(|(_, c)| c.is_ok()).map(|(u, _)| u).collect();
-    let mut results = write::apply(pipeline, &allowed).into_iter();
-    checks.into_iter().map(|check| check.and_then(|()| results.next().unwrap_or(Ok(())))).collect()
-}
-
-fn read_all(
-    pipeline: &ForwardingPipeline,
-    filter: &Access,
-    requests: &[v1::Entity],
-) -> (Vec<v1::Entity>, Vec<Result<(), Refused>>) {
-    let mut entities = Vec::new();
-    let results = requests
-        .iter()
-        .map(|request| {
-            entities.extend(read::read(pipeline, request)?.into_iter().filter(|e| filter.covers_entity(e)));
-            Ok(())
-        })
-        .collect();
-    (entities, results)
-}
-
-impl Service {
-    /// §14. The caller holds the gate and has checked the primary.
-    fn set_pipeline(&self, action: Action, config: Option<v1::ForwardingPipelineConfig>) -> Result<(), Status> {
-        let saved = || self.0.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let verified = || {
-            let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
-            ForwardingPipeline::new(config, self.0.shared.clock()).map(Arc::new)
-        };
-        match action {
-            Action::Verify => {
-                verified()?;
-            }
-            Action::VerifyAndSave => *saved() = Some(verified()?),
-            Action::VerifyAndCommit => {
-                let pipeline = verified()?;
-                *saved() = None;
-                self.0.shared.commit(pipeline);
-            }
-            Action::Commit => {
-                if config.is_some() {
-                    return Err(Status::invalid_argument(
-                        "COMMIT realises the saved configuration and takes none itself",
-                    ));
-                }
-                let Some(pipeline) = saved().take() else {
-                    return Err(Status::not_found("no configuration is saved: use VERIFY_AND_SAVE first"));
-                };
-                self.0.shared.commit(pipeline);
-            }
-            Action::ReconcileAndCommit => {
-                return Err(Status::unimplemented(
-                    "RECONCILE_AND_COMMIT is not supported: use VERIFY_AND_COMMIT, which clears the tables",
-                ));
-            }
-            Action::Unspecified => return Err(Status::invalid_argument("the request has no action")),
+/// §14. The caller holds the gate and has checked the primary.
+fn set_pipeline(control: &Control, action: Action, config: Option<v1::ForwardingPipelineConfig>) -> Result<(), Status> {
+    let saved = || control.saved.lock().unwrap_or_else(PoisonError::into_inner);
+    let verified = || {
+        let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
+        ForwardingPipeline::new(config, control.shared.clock()).map(Arc::new)
+    };
+    match action {
+        Action::Verify => {
+            verified()?;
         }
-        Ok(())
+        Action::VerifyAndSave => *saved() = Some(verified()?),
+        Action::VerifyAndCommit => {
+            let pipeline = verified()?;
+            *saved() = None;
+            control.shared.commit(pipeline);
+        }
+        Action::Commit => {
+            if config.is_some() {
+                return Err(Status::invalid_argument("COMMIT realises the saved configuration and takes none itself"));
+            }
+            let Some(pipeline) = saved().take() else {
+                return Err(Status::not_found("no configuration is saved: use VERIFY_AND_SAVE first"));
+            };
+            control.shared.commit(pipeline);
+        }
+        Action::ReconcileAndCommit => {
+            let adopted = control.shared.live.load_full().zip(config.as_ref());
+            if !adopted.is_some_and(|(live, config)| live.adopt(config)) {
+                let pipeline = verified()?;
+                if let Some(live) = control.shared.live.load_full() {
+                    let kept = pipeline.take_over(&live)?;
+                    tracing::info!(entries = kept.entries, others = kept.others, "state carried over");
+                }
+                control.shared.commit(pipeline);
+            }
+            *saved() = None;
+        }
+        Action::Unspecified => return Err(Status::invalid_argument("the request has no action")),
     }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use super::error::Refused;
 use crate::pipeline::{ActionCall, CounterValue, EntrySpec, MeterConfig, TableIx, Txn};
 
 /// An update of a table, decoded and checked against the P4Info.
-struct TableUpdate {
+pub(crate) struct TableUpdate {
     table: TableIx,
     attached: Attached,
     change: Change,
@@ -34,6 +34,21 @@ struct Direct {
 }
 
 impl TableUpdate {
+    /// Which entry it changes; no key is the default entry.
+    pub(crate) fn place(&self) -> (TableIx, Option<EntryKey>) {
+        let key = match &self.change {
+            Change::Insert(spec) => Some(EntryKey { fields: spec.key.clone(), priority: spec.priority }),
+            Change::Modify(key, _) | Change::Delete(key) => Some(key.clone()),
+            Change::Default(_) => None,
+        };
+        (self.table, key)
+    }
+
+    /// Whether the entry is gone after it.
+    pub(crate) fn is_delete(&self) -> bool {
+        matches!(self.change, Change::Delete(_))
+    }
+
     /// Whether it is more than one change of a table, and so cannot be part of a run.
     fn stands_alone(&self) -> bool {
         self.direct.counter.is_some() || self.direct.meter.is_some() || matches!(self.change, Change::Modify(_, None))
@@ -63,6 +78,27 @@ pub(crate) fn apply(pipeline: &ForwardingPipeline, updates: &[v1::Update]) -> Ve
     results
 }
 
+/// An update that is one change of a table, with its entry; `None` for any other one.
+pub(crate) fn decode_plain<'a>(
+    pipeline: &ForwardingPipeline,
+    update: &'a v1::Update,
+) -> Result<Option<(TableUpdate, &'a v1::TableEntry)>, Refused> {
+    let Some((kind, entry)) = table_entry(update) else { return Ok(None) };
+    let update = decode(pipeline, kind, entry)?;
+    Ok(Some((update, entry)).filter(|(update, _)| !update.stands_alone()))
+}
+
+/// An entry's key alone, as a delete needs it; `None` for a default entry.
+pub(crate) fn bare_entry(
+    pipeline: &ForwardingPipeline,
+    (table, key): &(TableIx, Option<EntryKey>),
+) -> Option<v1::TableEntry> {
+    let table = pipeline.binding.tables().iter().find(|t| t.ix == *table)?;
+    let key = key.as_ref()?;
+    let (table_id, r#match) = (table.id, table.encode_key(&key.fields));
+    Some(v1::TableEntry { table_id, r#match, priority: key.priority, ..v1::TableEntry::default() })
+}
+
 fn table_entry(update: &v1::Update) -> Option<(Type, &v1::TableEntry)> {
     match update.entity.as_ref()?.entity.as_ref()? {
         Entity::TableEntry(entry) => Some((update.r#type(), entry)),
@@ -86,7 +122,7 @@ fn flush(
     });
 }
 
-fn perform(pipeline: &ForwardingPipeline, txn: &mut Txn<'_>, update: TableUpdate) -> Result<(), Refused> {
+pub(crate) fn perform(pipeline: &ForwardingPipeline, txn: &mut Txn<'_>, update: TableUpdate) -> Result<(), Refused> {
     let TableUpdate { table, attached, change, .. } = update;
     let key = match change {
         Change::Insert(spec) => {
@@ -136,7 +172,11 @@ fn perform_alone(pipeline: &ForwardingPipeline, mut update: TableUpdate) -> Resu
     Ok(())
 }
 
-fn decode(pipeline: &ForwardingPipeline, kind: Type, entry: &v1::TableEntry) -> Result<TableUpdate, Refused> {
+pub(crate) fn decode(
+    pipeline: &ForwardingPipeline,
+    kind: Type,
+    entry: &v1::TableEntry,
+) -> Result<TableUpdate, Refused> {
     let table = pipeline.binding.table(entry.table_id)?;
     if entry.is_default_action {
         return decode_default(table, kind, entry);

@@ -247,10 +247,9 @@ impl Controller {
             Ok(()) => vec![Code::Ok; count],
             Err(status) => {
                 assert_eq!(status.code(), Code::Unknown, "{status:?}");
-                let rich = tonic_types::pb::Status::decode(status.details()).unwrap();
-                assert_eq!(rich.details.len(), count, "one error for each update");
-                let error = |d: &prost_types::Any| v1::Error::decode(d.value.as_slice()).unwrap();
-                rich.details.iter().map(|d| Code::from_i32(error(d).canonical_code)).collect()
+                let codes = codes(&status);
+                assert_eq!(codes.len(), count, "one error for each update");
+                codes
             }
         }
     }
@@ -280,6 +279,13 @@ impl Controller {
         let filter = v1::Entity { entity: Some(v1::entity::Entity::TableEntry(filter)) };
         self.read(vec![filter]).await.unwrap().into_iter().map(entity).collect()
     }
+}
+
+/// The codes in the details of a batch's status.
+pub fn codes(status: &Status) -> Vec<Code> {
+    let rich = tonic_types::pb::Status::decode(status.details()).unwrap();
+    let error = |d: &prost_types::Any| v1::Error::decode(d.value.as_slice()).unwrap();
+    rich.details.iter().map(|d| Code::from_i32(error(d).canonical_code)).collect()
 }
 
 pub fn update(kind: v1::update::Type, entity: v1::entity::Entity) -> v1::Update {

@@ -1,0 +1,180 @@
+//! Batches that are done entirely or not at all (specification §12.2).
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
+
+mod p4runtime_support;
+
+use dmux_p4rt::p4::v1;
+use dmux_p4rt::p4::v1::entity::Entity;
+use dmux_p4rt::p4::v1::update::Type;
+use dmux_p4rt::p4::v1::write_request::Atomicity;
+use p4runtime_support::*;
+use prost::Message;
+use tonic::Code;
+
+const BOTH: [Atomicity; 2] = [Atomicity::RollbackOnError, Atomicity::DataplaneAtomic];
+
+/// Writes a batch and returns the code of each update.
+async fn write(controller: &mut Controller, atomicity: Atomicity, updates: Vec<v1::Update>) -> Vec<Code> {
+    let count = updates.len();
+    let request = v1::WriteRequest {
+        device_id: DEVICE,
+        election_id: controller.election_id,
+        updates,
+        atomicity: atomicity as i32,
+        ..Default::default()
+    };
+    match controller.client.write(request).await {
+        Ok(_) => vec![Code::Ok; count],
+        Err(status) if status.code() == Code::Unknown => codes(&status),
+        Err(status) => vec![status.code()],
+    }
+}
+
+fn default_route(mac: &[u8]) -> v1::TableEntry {
+    v1::TableEntry { is_default_action: true, ..entry("route", vec![], action("set_src", &[mac])) }
+}
+
+fn acl(priority: i32) -> v1::TableEntry {
+    v1::TableEntry { priority, ..entry("acl", vec![], action("drop", &[])) }
+}
+
+fn metered(cir: i64) -> v1::TableEntry {
+    let config = v1::MeterConfig { cir, cburst: 2, pir: 30, pburst: 4, eburst: 0 };
+    v1::TableEntry { meter_config: Some(config), ..entry("metered", vec![(1, exact(b"\x01"))], action("mark", &[])) }
+}
+
+fn limit(index: i64, cir: i64) -> v1::Entity {
+    let config = Some(v1::MeterConfig { cir, cburst: 2, pir: 30, pburst: 4, eburst: 0 });
+    let index = Some(v1::Index { index });
+    let meter = v1::MeterEntry { meter_id: meter_id("limit"), index, config, counter_data: None };
+    v1::Entity { entity: Some(Entity::MeterEntry(meter)) }
+}
+
+/// Everything that the switch holds, in an order that does not depend on how it came there.
+async fn everything(controller: &mut Controller) -> Vec<Vec<u8>> {
+    let entry = |is_default_action, table_id| {
+        Entity::TableEntry(v1::TableEntry {
+            table_id,
+            is_default_action,
+            counter_data: Some(Default::default()),
+            meter_config: Some(Default::default()),
+            ..Default::default()
+        })
+    };
+    let requests = [
+        entry(false, 0),
+        entry(true, table_id("route")),
+        Entity::CounterEntry(Default::default()),
+        Entity::MeterEntry(Default::default()),
+    ];
+    let requests = requests.map(|e| v1::Entity { entity: Some(e) }).to_vec();
+    let found = controller.read(requests).await.unwrap();
+    let mut bytes: Vec<_> = found.into_iter().map(|e| v1::Entity { entity: Some(e) }.encode_to_vec()).collect();
+    bytes.sort();
+    bytes
+}
+
+/// A switch that holds something of each kind.
+async fn rig() -> (Rig, Controller) {
+    let (rig, mut controller) = Rig::loaded().await;
+    let counted = v1::TableEntry {
+        metadata: b"mine".to_vec(),
+        counter_data: Some(v1::CounterData { byte_count: 700, packet_count: 7 }),
+        ..wire_entry(1, 2)
+    };
+    let given = vec![
+        insert(counted),
+        insert(acl(5)),
+        insert(metered(10)),
+        modify(default_route(b"\x01")),
+        v1::Update { r#type: Type::Modify as i32, entity: Some(limit(2, 20)) },
+    ];
+    assert_eq!(controller.write(given).await, [Code::Ok; 5]);
+    (rig, controller)
+}
+
+#[tokio::test]
+async fn a_batch_in_which_all_succeed_is_done() {
+    for atomicity in BOTH {
+        let (_rig, mut controller) = rig().await;
+        let updates = vec![
+            insert(wire_entry(2, 1)),
+            delete(acl(5)),
+            insert(acl(6)),
+            modify(wire_entry(1, 3)),
+            modify(default_route(b"\x02")),
+        ];
+        assert_eq!(write(&mut controller, atomicity, updates).await, [Code::Ok; 5], "{atomicity:?}");
+        let all = v1::TableEntry { table_id: table_id("wire"), ..Default::default() };
+        let mut wires = controller.entries(all).await;
+        wires.sort_by_key(|e| e.encode_to_vec());
+        assert_eq!(wires, [wire_entry(1, 3), wire_entry(2, 1)]);
+        let acls = controller.entries(v1::TableEntry { table_id: table_id("acl"), ..Default::default() }).await;
+        assert_eq!(acls, [acl(6)]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_in_which_one_fails_changes_nothing_and_names_the_one() {
+    for atomicity in BOTH {
+        let (rig, mut controller) = rig().await;
+        let before = everything(&mut controller).await;
+        // Entries that come and go, change twice, and default entries: the last update is refused.
+        let updates = vec![
+            insert(wire_entry(2, 1)),
+            modify(wire_entry(2, 2)),
+            delete(wire_entry(1, 2)),
+            insert(wire_entry(1, 1)),
+            delete(acl(5)),
+            modify(default_route(b"\x02")),
+            insert(acl(6)),
+            delete(acl(6)),
+            insert(wire_entry(2, 1)),
+        ];
+        let codes = write(&mut controller, atomicity, updates).await;
+        assert_eq!(codes[..8], [Code::Aborted; 8], "{atomicity:?}");
+        assert_eq!(codes[8], Code::AlreadyExists, "{atomicity:?}");
+        assert_eq!(everything(&mut controller).await, before, "{atomicity:?}");
+        // And packets see what they saw before.
+        let sent = frame(1, 0x88b5, b"x");
+        assert_eq!(controller.write_one(delete(acl(5))).await, Code::Ok);
+        rig.port1.send(&sent);
+        assert_eq!(rig.port2.receive(PATIENCE).unwrap()[6..12], [0, 0, 0, 0, 0, 1]);
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_takes_every_kind_of_entity() {
+    let (_rig, mut controller) = rig().await;
+    let before = everything(&mut controller).await;
+    let data = Some(v1::CounterData { byte_count: 9, packet_count: 9 });
+    // Without an index, all cells.
+    let frames = v1::CounterEntry { counter_id: counter_id("frames"), index: None, data };
+    let entry = Some(wire_entry(1, 2));
+    let updates = vec![
+        update(Type::Modify, Entity::CounterEntry(frames)),
+        v1::Update { r#type: Type::Modify as i32, entity: Some(limit(2, 25)) },
+        v1::Update { r#type: Type::Modify as i32, entity: Some(limit(3, 25)) },
+        update(Type::Modify, Entity::DirectCounterEntry(v1::DirectCounterEntry { table_entry: entry, data })),
+        modify(metered(11)),
+        delete(metered(11)),
+        insert(metered(12)),
+        delete(wire_entry(9, 1)),
+    ];
+    let codes = write(&mut controller, Atomicity::RollbackOnError, updates).await;
+    assert_eq!((codes[0], codes[7]), (Code::Aborted, Code::NotFound));
+    assert_eq!(everything(&mut controller).await, before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_seen_at_once_is_unimplemented_and_nothing_is_done() {
+    let (_rig, mut controller) = rig().await;
+    let before = everything(&mut controller).await;
+    let meter = v1::Update { r#type: Type::Modify as i32, entity: Some(limit(2, 25)) };
+    for odd in [meter, modify(metered(11))] {
+        let updates = vec![insert(wire_entry(2, 1)), odd];
+        let codes = write(&mut controller, Atomicity::DataplaneAtomic, updates).await;
+        assert_eq!(codes, [Code::Unimplemented]);
+        assert_eq!(everything(&mut controller).await, before);
+    }
+}
