@@ -1,7 +1,18 @@
 //! The P4Runtime server: specification 1.4, with the byte strings and fields of 1.5.
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: action profiles, multicast and clone sessions, registers, value sets, digests, idle timeouts,
-//! counters per meter colour. Nothing is accepted and ignored.
+//! | part | what it does |
+//! | --- | --- |
+//! | [`arbitration`], [`role`] | who may write what: a primary for each role (§5) |
+//! | [`listener`] | connections, with or without TLS |
+//! | [`config`], [`binding`] | a program with its P4Info, and everything that requests can name |
+//! | `read`, `answer` | reads, as snapshots that hold up neither packets nor, once made, writers (§13) |
+//! | `write`, `atomic`, `batch` | updates, each for itself or all or none (§12) |
+//! | [`reconcile`] | what a new program takes over from the one before (§14) |
+//! | [`control`], [`stream`], [`packet_io`] | streams: notices, packets, errors (§16) |
+//!
+//! What is not supported answers UNIMPLEMENTED with a sentence: action profiles, multicast and clone sessions, registers,
+//! value sets, digests, idle timeouts, counters per meter colour; DATAPLANE_ATOMIC for anything but table entries. Nothing
+//! is accepted and ignored.
 
 mod answer;
 pub mod arbitration;

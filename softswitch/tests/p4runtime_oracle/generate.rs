@@ -114,10 +114,10 @@ impl<'a> Generator<'a> {
         let direct = |preamble: &Option<info::Preamble>| table.direct_resource_ids.contains(&id(preamble));
         let counted = self.p4info.direct_counters.iter().any(|c| direct(&c.preamble));
         let metered = self.p4info.direct_meters.iter().any(|m| direct(&m.preamble));
-        entry.counter_data = (if counted { self.random.one_in(2) } else { self.random.one_in(30) })
-            .then(|| self.counter_data());
-        entry.meter_config = (if metered { self.random.one_in(2) } else { self.random.one_in(30) })
-            .then(|| self.meter_config());
+        entry.counter_data =
+            (if counted { self.random.one_in(2) } else { self.random.one_in(30) }).then(|| self.counter_data());
+        entry.meter_config =
+            (if metered { self.random.one_in(2) } else { self.random.one_in(30) }).then(|| self.meter_config());
     }
 
     fn field(&mut self, field: &info::MatchField) -> Option<FieldMatchType> {
@@ -279,11 +279,8 @@ impl<'a> Generator<'a> {
     /// A direct resource of an entry that is there, or perhaps is not.
     fn direct(&mut self) -> v1::Update {
         let known: Vec<&v1::TableEntry> = self.model.entries().collect();
-        let entry = if known.is_empty() || self.random.one_in(4) {
-            self.entry()
-        } else {
-            (*self.random.pick(&known)).clone()
-        };
+        let entry =
+            if known.is_empty() || self.random.one_in(4) { self.entry() } else { (*self.random.pick(&known)).clone() };
         let key = v1::TableEntry {
             table_id: entry.table_id,
             r#match: entry.r#match,

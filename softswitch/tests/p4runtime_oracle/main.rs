@@ -24,7 +24,7 @@ use random::Random;
 use tonic::Code;
 
 /// Sequences for each program when no time is given.
-const SEQUENCES: u64 = 40;
+const SEQUENCES: u64 = 16;
 
 /// Batches in a sequence, which starts with an empty switch.
 const BATCHES: usize = 40;
@@ -113,7 +113,10 @@ fn judge(
                 // A batch is checked before anything of it is done, so its state may differ from the model's.
                 let code = refused.code;
                 let known = wrong.contains(&code);
-                assert!(known, "{place}: update {index} was refused with {code:?} ({refused}), not {wrong:?}: {update:#?}");
+                assert!(
+                    known,
+                    "{place}: update {index} was refused with {code:?} ({refused}), not {wrong:?}: {update:#?}"
+                );
             }
         }
     }

@@ -379,9 +379,10 @@ fn find_table<'a>(p4info: &'a info::P4Info, table_id: u32, wrong: &mut Vec<Code>
 fn canonical_key(table: &info::Table, entry: &v1::TableEntry, wrong: &mut Vec<Code>) -> Option<v1::TableEntry> {
     let before = wrong.len();
     let kinds: Vec<MatchType> = table.match_fields.iter().map(kind_of).collect();
-    let needs_priority =
-        kinds.iter().any(|k| matches!(k, MatchType::Ternary | MatchType::Range | MatchType::Optional));
-    if table.match_fields.is_empty() || (needs_priority && entry.priority <= 0) || (!needs_priority && entry.priority != 0)
+    let needs_priority = kinds.iter().any(|k| matches!(k, MatchType::Ternary | MatchType::Range | MatchType::Optional));
+    if table.match_fields.is_empty()
+        || (needs_priority && entry.priority <= 0)
+        || (!needs_priority && entry.priority != 0)
     {
         wrong.push(Code::InvalidArgument);
     }
