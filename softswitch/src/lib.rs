@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`pipeline`] | BMv2 JSON compiled to a flat program, and the machine that runs packets through it |
 //! | [`ports`] | where frames enter and leave: AF_PACKET, TAP, UDP, memory; emulated links; captures |
+//! | [`metrics`] | statistics for Prometheus |
+//! | [`trace`] | which packets' ways are told, and where |
 //! | [`server`] | the P4Runtime service |
 //! | [`switch`] | the three put together |
 //!
@@ -17,10 +19,12 @@
 //! # }
 //! ```
 
+pub mod metrics;
 pub mod pipeline;
 pub mod ports;
 pub mod server;
 pub mod switch;
+pub mod trace;
 mod worker;
 mod workers;
 

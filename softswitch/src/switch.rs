@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::pipeline::Clock;
+use crate::pipeline::{Clock, Marking, WorkerStats};
 use crate::ports::carrier::LinkWatch;
 use crate::ports::files::Replay;
 use crate::ports::observer::Observer;
@@ -34,6 +34,7 @@ use crate::server::listener::Tls;
 use crate::server::role::Access;
 use crate::server::stream::StreamSender;
 use crate::server::{self, ServeError};
+use crate::trace::{TraceConfig, Tracer};
 use crate::workers::{MAX_WORKERS, Workers};
 
 /// Packet-outs that may wait for the worker; further ones are refused.
@@ -74,6 +75,12 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwapOption<ForwardingPipeline>,
     /// The primaries: where packet-ins and notifications go.
     pub(crate) listeners: ArcSwap<Vec<Listener>>,
+    /// What programs tell about their packets.
+    pub(crate) marking: Marking,
+    /// Takes down the ways of packets, if any are traced.
+    pub(crate) tracer: Option<Mutex<Tracer>>,
+    /// What each worker's pipeline has done.
+    pub(crate) worker_stats: Vec<Mutex<WorkerStats>>,
     /// Of the worker that takes packet-outs.
     pub(crate) waker: Arc<Waker>,
     /// Of all workers.
@@ -200,6 +207,8 @@ pub struct SwitchBuilder {
     ports: Vec<PortSpec>,
     observe: Observe,
     workers: usize,
+    count_tables: bool,
+    trace: Option<TraceConfig>,
 }
 
 impl SwitchBuilder {
@@ -225,6 +234,20 @@ impl SwitchBuilder {
         self
     }
 
+    /// Counts the hits and misses of each table, which costs some nanoseconds a lookup.
+    #[must_use]
+    pub fn count_tables(mut self) -> Self {
+        self.count_tables = true;
+        self
+    }
+
+    /// Traces packets. All of them become slow, not only those that are traced.
+    #[must_use]
+    pub fn trace(mut self, trace: TraceConfig) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// Opens the ports and starts the workers. Frames are dropped (and counted) until a pipeline is loaded.
     ///
     /// # Errors
@@ -242,6 +265,13 @@ impl SwitchBuilder {
             cpu_port: self.cpu_port,
             live: ArcSwapOption::empty(),
             listeners: ArcSwap::default(),
+            marking: match (&self.trace, self.count_tables) {
+                (Some(_), _) => Marking::Steps,
+                (None, true) => Marking::Tables,
+                (None, false) => Marking::None,
+            },
+            tracer: self.trace.map(Tracer::new).transpose()?.map(Mutex::new),
+            worker_stats: (0..workers).map(|_| Mutex::default()).collect(),
             waker: Arc::clone(&wakers[0]),
             wakers,
             port_states: Arc::default(),
@@ -282,7 +312,15 @@ impl Switch {
     /// A switch with this P4Runtime device id, whose program reaches the controller through `cpu_port`.
     #[must_use]
     pub fn builder(device_id: u64, cpu_port: PortId) -> SwitchBuilder {
-        SwitchBuilder { device_id, cpu_port, ports: Vec::new(), observe: Observe::default(), workers: 1 }
+        SwitchBuilder {
+            device_id,
+            cpu_port,
+            ports: Vec::new(),
+            observe: Observe::default(),
+            workers: 1,
+            count_tables: false,
+            trace: None,
+        }
     }
 
     /// The P4Runtime device id.
@@ -362,6 +400,22 @@ impl Switch {
         self.ports().iter().map(|(number, counters)| (*number, sum(counters))).collect()
     }
 
+    /// What the pipeline has done with packets: all workers, all programs since the start.
+    #[must_use]
+    pub fn pipeline_statistics(&self) -> WorkerStats {
+        let mut sum = WorkerStats::default();
+        for worker in &self.shared.worker_stats {
+            sum += *worker.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        sum
+    }
+
+    /// How many streams controllers have open.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.control.open_streams()
+    }
+
     /// How many frames each worker has received.
     #[must_use]
     pub fn worker_received(&self) -> Vec<u64> {
@@ -405,7 +459,7 @@ impl Switch {
     /// A program that this switch cannot run, or a P4Info that does not fit it.
     pub fn load_pipeline(&self, p4info: P4Info, json: Vec<u8>) -> Result<(), SwitchError> {
         let config = v1::ForwardingPipelineConfig { p4info: Some(p4info), p4_device_config: json, cookie: None };
-        let pipeline = ForwardingPipeline::new(config, self.shared.clock())?;
+        let pipeline = ForwardingPipeline::new(config, self.shared.clock(), self.shared.marking)?;
         self.shared.commit(Arc::new(pipeline));
         Ok(())
     }

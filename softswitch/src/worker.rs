@@ -11,9 +11,9 @@
 //! every port, except where frames have to pass one by one (an emulated link, a capture, a file): such a port has a
 //! home worker, to which the others hand their frames in order. So a frame never overtakes another of its flow.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::pipeline;
@@ -83,6 +83,10 @@ pub(crate) struct PacketWorker {
     shared: Arc<Shared>,
     waker: Arc<Waker>,
     channels: Channels,
+    /// Which of the switch's workers this is.
+    number: usize,
+    /// What pipelines did that are not run any more.
+    before: pipeline::WorkerStats,
     rx: Vec<RxPort>,
     ports: Ports,
     poll: Vec<libc::pollfd>,
@@ -91,9 +95,11 @@ pub(crate) struct PacketWorker {
 }
 
 impl PacketWorker {
-    pub(crate) fn new(shared: Arc<Shared>, waker: Arc<Waker>, channels: Channels) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, number: usize, channels: Channels) -> Self {
+        let waker = Arc::clone(&shared.wakers[number]);
+        let before = pipeline::WorkerStats::default();
         let ports = Ports { tx: Vec::new(), index: Vec::new() };
-        Self { shared, waker, channels, rx: Vec::new(), ports, poll: Vec::new(), current: None }
+        Self { shared, waker, channels, number, before, rx: Vec::new(), ports, poll: Vec::new(), current: None }
     }
 
     /// Runs until the switch stops.
@@ -163,7 +169,21 @@ impl PacketWorker {
         for port in &mut self.ports.tx {
             port.drive(now);
         }
+        if frames > 0 {
+            self.publish();
+        }
         frames
+    }
+
+    /// Lets others see what the pipeline has done.
+    fn publish(&self) {
+        let mut stats = self.before;
+        if let Some((_, machine)) = &self.current {
+            stats += machine.stats();
+        }
+        if let Some(published) = self.shared.worker_stats.get(self.number) {
+            *published.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        }
     }
 
     fn adopt_new(&mut self) {
@@ -196,6 +216,9 @@ impl PacketWorker {
             _ => false,
         };
         if !same {
+            if let Some((_, machine)) = &self.current {
+                self.before += machine.stats();
+            }
             self.current = live.clone().map(|live| {
                 let machine = pipeline::Worker::new(&live.dataplane);
                 (live, machine)
@@ -279,7 +302,7 @@ impl<'a> Forward<'a> {
             return;
         };
         let microseconds = self.now.nanoseconds / 1000;
-        batch.process(ingress, frame, microseconds, &mut |egress: u16, frame: &[u8]| {
+        let mut out = |egress: u16, frame: &[u8]| {
             if let Some(port) = self.ports.get(egress) {
                 port.send(self.now, frame);
             } else if egress == self.shared.cpu_port {
@@ -287,6 +310,14 @@ impl<'a> Forward<'a> {
             } else {
                 self.shared.counters.no_such_port.fetch_add(1, Ordering::Relaxed);
             }
-        });
+        };
+        if let Some(tracer) = &self.shared.tracer {
+            let mut tracer = tracer.lock().unwrap_or_else(PoisonError::into_inner);
+            if tracer.wants(ingress, self.now.nanoseconds) {
+                tracer.write(&batch.process_traced(ingress, frame, microseconds, &mut out));
+                return;
+            }
+        }
+        batch.process(ingress, frame, microseconds, &mut out);
     }
 }

@@ -48,7 +48,7 @@ impl Workers {
             let (handed, handed_out) = mpsc::sync_channel(HANDOFF_QUEUE);
             let channels = Channels { new_ports: new_ports_out, handed: handed_out, injected: injected.take() };
             let end = EndOfWorker(Arc::clone(shared));
-            let worker = PacketWorker::new(Arc::clone(shared), Arc::clone(waker), channels);
+            let worker = PacketWorker::new(Arc::clone(shared), number, channels);
             let thread = std::thread::Builder::new().name(format!("dmux-packets-{number}")).spawn(move || {
                 let _end = end;
                 worker.run();

@@ -6,12 +6,14 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use dmux_softswitch::ports::{Device, Observe, PortSpec};
 use dmux_softswitch::switch::Switch;
+use dmux_softswitch::trace::TraceConfig;
 use dmux_softswitch::{MAX_WORKERS, PortError};
 use tokio::net::TcpListener;
 
@@ -67,6 +69,24 @@ pub struct SwitchArgs {
     /// Show the first N bytes of every frame that is received or sent in the log (level info).
     #[arg(long, value_name = "N", default_value_t = 0)]
     dump_packet_data: usize,
+    /// Tell the ways of up to N packets a second, step by step (default: 10).
+    ///
+    /// Each packet's way through parser, tables (key, hit or miss, action with its arguments), conditionals, statements
+    /// with what they change, and deparser is one block in the log. The whole switch becomes slower by far.
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "10")]
+    trace: Option<u32>,
+    /// Tell the ways of packets that arrive at this port only. Can be given several times.
+    #[arg(long, value_name = "NUMBER", requires = "trace")]
+    trace_port: Vec<u16>,
+    /// Write the ways of packets to a file, which is replaced, instead of the log.
+    #[arg(long, value_name = "FILE", requires = "trace")]
+    trace_file: Option<PathBuf>,
+    /// Serve statistics for Prometheus at http://IP:PORT/metrics.
+    ///
+    /// Per port, per table (with hits and misses, which costs some nanoseconds a lookup), and drops by reason. There is
+    /// no authentication: use a loopback address.
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -90,7 +110,22 @@ pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
     for port in args.ports {
         builder = builder.port(if args.use_files.is_some() { port_of_files(port)? } else { port });
     }
-    let switch = builder.start()?;
+    if let Some(per_second) = args.trace {
+        builder = builder.trace(TraceConfig { per_second, ports: args.trace_port, file: args.trace_file });
+    }
+    let mut metrics = None;
+    if let Some(address) = args.metrics {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("--metrics {address}: cannot listen there (is the port in use?)"))?;
+        metrics = Some(listener);
+        builder = builder.count_tables();
+    }
+    let switch = Arc::new(builder.start()?);
+    // Ends with the process.
+    let _scrapes = metrics.map(|listener| {
+        tokio::spawn(dmux_softswitch::metrics::serve(Arc::clone(&switch), listener, std::future::pending()))
+    });
     if let Some((p4info, json)) = program {
         switch.load_pipeline(p4info, json)?;
     }

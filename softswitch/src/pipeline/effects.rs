@@ -129,7 +129,8 @@ impl Program {
                 f(a, Read);
             }
             Op::EgressClock => opt(self.std.egress_ts, MayWrite, f),
-            Op::Jmp { .. } => {}
+            // A trace looks at every slot, but programs that are traced are not optimised.
+            Op::Jmp { .. } | Op::Mark { .. } => {}
             _ => self.touches_more(op, f),
         }
     }

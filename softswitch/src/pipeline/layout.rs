@@ -5,6 +5,7 @@
 
 use super::error::LoadError;
 use super::json;
+use super::marks::Named;
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -192,6 +193,16 @@ impl Layout {
     /// Like [`field`](Self::field), for fields that a program need not have.
     pub(crate) fn find(&self, header: &str, field: &str) -> Option<Field> {
         self.fields.get(&(header.to_owned(), field.to_owned())).copied()
+    }
+
+    /// Every field and validity bit by its name.
+    pub(crate) fn names(&self) -> Vec<Named> {
+        let named = |((header, field), f): (&(String, String), &Field)| Named {
+            name: format!("{header}.{field}"),
+            slot: f.slot,
+            width: f.width,
+        };
+        self.fields.iter().map(named).collect()
     }
 
     /// The number of the header `name`.

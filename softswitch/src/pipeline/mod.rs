@@ -20,6 +20,7 @@ mod exec;
 mod info;
 mod json;
 mod layout;
+mod marks;
 mod native;
 mod ops;
 mod program;
@@ -27,10 +28,11 @@ mod tables;
 
 pub use entry::{ActionCall, CounterValue, EntrySpec, EntryView, MatchValue, MeterConfig};
 pub use error::{LoadError, TableError};
-pub use exec::{Batch, MAX_FRAME, Worker, WorkerStats};
+pub use exec::{Batch, MAX_FRAME, MAX_TRACE_BYTES, Worker, WorkerStats};
 pub use info::{
     ActionInfo, ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, ParamInfo, RegisterInfo, TableInfo,
     TableIx,
 };
+pub use marks::Marking;
 pub use program::Program;
 pub use tables::{Clock, Dataplane, Txn};

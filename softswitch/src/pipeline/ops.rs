@@ -278,6 +278,10 @@ pub(crate) enum Op {
     Leave,
     /// The packet is through.
     End,
+    /// Tells that the packet is here (see `Program::marks`); changes nothing of it.
+    Mark {
+        ix: u32,
+    },
 
     /// The parser's own instructions go to `t` if they fail.
     Extract {

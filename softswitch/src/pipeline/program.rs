@@ -6,6 +6,7 @@ use super::entry::{ActionCall, EntrySpec};
 use super::error::LoadError;
 use super::info::{ActionInfo, CounterInfo, MeterInfo, RegisterInfo, TableInfo, TableIx};
 use super::layout::{Field, Header, Slot};
+use super::marks::{Mark, Marking, Named};
 use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt, Ways};
 use std::sync::Arc;
 
@@ -71,6 +72,11 @@ pub struct Program {
     pub(crate) consts: Vec<(Slot, u64)>,
     /// The code as machine code, where that could be made.
     pub(crate) native: Option<super::native::Native>,
+    /// What the program tells about its packets.
+    pub(crate) marking: Marking,
+    pub(crate) marks: Vec<Mark>,
+    /// What a trace shows when it changes.
+    pub(crate) names: Vec<Named>,
 }
 
 impl Program {
@@ -79,7 +85,7 @@ impl Program {
     /// # Errors
     /// [`LoadError`] names what is malformed or not implemented; nothing is ever loaded in part.
     pub fn compile(json: &[u8]) -> Result<Arc<Self>, LoadError> {
-        compile::compile(json, true)
+        compile::compile(json, true, Marking::None)
     }
 
     /// Like [`compile`](Self::compile), but does nothing to make the program fast: what the fast one is compared with.
@@ -87,7 +93,20 @@ impl Program {
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn compile_plainly(json: &[u8]) -> Result<Arc<Self>, LoadError> {
-        compile::compile(json, false)
+        compile::compile(json, false, Marking::None)
+    }
+
+    /// Like [`compile`](Self::compile), but the program tells about its packets. One that tells every step is slow.
+    ///
+    /// # Errors
+    /// As [`compile`](Self::compile).
+    pub fn compile_marked(json: &[u8], marking: Marking) -> Result<Arc<Self>, LoadError> {
+        compile::compile(json, marking != Marking::Steps, marking)
+    }
+
+    /// What it tells about its packets.
+    pub fn marking(&self) -> Marking {
+        self.marking
     }
 
     /// The instructions at which packets start or go on.

@@ -135,6 +135,10 @@ impl Control {
         Err(Status::not_found(unknown.to_string()))
     }
 
+    pub(crate) fn open_streams(&self) -> usize {
+        self.streams().open.len()
+    }
+
     /// Registers a new stream: its id, what is sent on it, and what changes (fails) when it is to end.
     pub(crate) fn open_stream(&self) -> Result<(StreamId, StreamReceiver, watch::Receiver<()>), Status> {
         let mut streams = self.streams();

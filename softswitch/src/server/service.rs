@@ -219,7 +219,7 @@ fn set_pipeline(control: &Control, action: Action, config: Option<v1::Forwarding
     let saved = || control.saved.lock().unwrap_or_else(PoisonError::into_inner);
     let verified = || {
         let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
-        ForwardingPipeline::new(config, control.shared.clock()).map(Arc::new)
+        ForwardingPipeline::new(config, control.shared.clock(), control.shared.marking).map(Arc::new)
     };
     match action {
         Action::Verify => {

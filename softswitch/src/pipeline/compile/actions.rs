@@ -85,6 +85,7 @@ impl<'a> Compiler<'a> {
                     }
                 }
             } else {
+                self.mark_step(p);
                 self.gen_primitive(p, &src.params, &src.ctx)?;
             }
             self.b.release();

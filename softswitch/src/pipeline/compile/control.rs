@@ -2,6 +2,7 @@
 
 use super::super::error::LoadError;
 use super::super::json;
+use super::super::marks::Marking;
 use super::super::ops::Op;
 use super::Compiler;
 use super::builder::Label;
@@ -95,6 +96,7 @@ impl<'a> Compiler<'a> {
             parse_bool(json::get(c, "expression", &ctx)?, &Scope { layout: &self.b.layout, params: &[], ctx: &ctx })?;
         let yes = nodes.find(c.get("true_next"), self.end, &ctx)?;
         let no = nodes.find(c.get("false_next"), self.end, &ctx)?;
+        let (yes, no) = self.mark_branch(name, c, yes, no);
         self.b.gen_branch(&cond, no, false)?;
         self.b.release();
         self.b.emit(Op::Jmp { t: yes.0 });
@@ -132,6 +134,7 @@ impl<'a> Compiler<'a> {
             // p4c wraps statements between tables into tables without a key: no lookup is needed for those.
             let name = self.out.actions[action].name.clone();
             let target = nodes.find(by_action(&name, false), self.end, &ctx)?;
+            self.mark_part(|| format!("statement {name}"));
             let params = self.actions[action].params.clone();
             for ((slot, width), value) in params.iter().zip(args) {
                 if *width > 64 {
@@ -149,6 +152,7 @@ impl<'a> Compiler<'a> {
 
         let none = nodes.find(none, self.end, &ctx)?;
         let t = self.index(ix, "tables")?;
+        self.mark_key(ix);
         self.b.emit(Op::Apply { t, ways: u32::from(t) });
         let actions: Vec<usize> = self.out.tables[ix].actions.iter().map(|a| a.0).collect();
         let mut ways = Vec::new();
@@ -157,17 +161,21 @@ impl<'a> Compiler<'a> {
             let name = self.out.actions[action].name.clone();
             let hit = nodes.find(by_action(&name, true), self.end, &ctx)?;
             let miss = nodes.find(by_action(&name, false), self.end, &ctx)?;
-            let after_hit = self.gen_copy(action, hit)?;
-            ways.push((after_hit, if miss == hit { after_hit } else { self.gen_copy(action, miss)? }));
+            let after_hit = self.gen_copy(ix, true, action, hit)?;
+            // A program that tells hits from misses needs both.
+            let same = miss == hit && self.out.marking == Marking::None;
+            ways.push((after_hit, if same { after_hit } else { self.gen_copy(ix, false, action, miss)? }));
         }
+        let none = self.marked_none(ix, none)?;
         self.table_ways[ix] = Some((ways, none));
         Ok(nexts)
     }
 
     /// Code of an action that goes on at `next`.
-    fn gen_copy(&mut self, action: usize, next: Label) -> Result<Label, LoadError> {
+    fn gen_copy(&mut self, table: usize, hit: bool, action: usize, next: Label) -> Result<Label, LoadError> {
         let label = self.b.label();
         self.b.place(label);
+        self.mark_way(table, hit, Some(action));
         self.gen_body(action)?;
         self.b.emit(Op::Jmp { t: next.0 });
         Ok(label)

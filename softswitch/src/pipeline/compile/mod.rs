@@ -11,6 +11,7 @@ mod check;
 mod control;
 mod expr;
 mod genexpr;
+mod marks;
 mod optimize;
 mod parser;
 mod tables;
@@ -18,6 +19,7 @@ mod wire;
 
 use super::error::LoadError;
 use super::layout::{Field, Layout, Slot};
+use super::marks::Marking;
 use super::ops::{NarrowSelect, Op, Select, SelectFrom, TableAction, TableRt, Ways};
 use super::program::{Program, StdMeta};
 use actions::ActionSrc;
@@ -53,7 +55,7 @@ struct Compiler<'a> {
 }
 
 /// Compiles a BMv2 JSON.
-pub(super) fn compile(json: &[u8], optimize: bool) -> Result<Arc<Program>, LoadError> {
+pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<Arc<Program>, LoadError> {
     if json.len() > MAX_JSON_BYTES {
         return Err(LoadError::Json(format!("{} bytes; at most {MAX_JSON_BYTES} are read", json.len())));
     }
@@ -68,7 +70,7 @@ pub(super) fn compile(json: &[u8], optimize: bool) -> Result<Arc<Program>, LoadE
     let mut c = Compiler {
         root: &root,
         b,
-        out: Program { field_slots, exit_slot, error_slot, checksum_slot, ..Program::default() },
+        out: Program { marking, field_slots, exit_slot, error_slot, checksum_slot, ..Program::default() },
         actions: Vec::new(),
         action_ids: HashMap::new(),
         calc_names: HashMap::new(),
@@ -131,22 +133,28 @@ impl Compiler<'_> {
         self.end = parsed;
         self.gen_parser()?;
         self.b.place(parsed);
+        self.mark_part(|| "parser done; checksums are verified".to_owned());
         self.gen_checksums(true)?;
         self.b.emit(Op::ToIngress);
         self.end = routed;
+        self.mark_part(|| "ingress".to_owned());
         self.gen_pipeline("ingress")?;
         self.b.place(routed);
         self.b.emit(Op::ToEgress);
         self.b.egress_ts = self.out.std.egress_ts.map(|f| f.slot);
         self.end = leaving;
+        self.mark_part(|| "egress".to_owned());
         self.gen_pipeline("egress")?;
         self.b.place(leaving);
         self.b.emit(Op::Leave);
+        self.mark_part(|| "checksums are updated".to_owned());
         self.gen_checksums(false)?;
+        self.mark_part(|| "deparser".to_owned());
         self.b.emit(Op::End);
         self.read_deparser()?;
         self.out.consts = self.b.finish()?;
         self.resolve()?;
+        self.name_slots();
         self.out.start = self.b.at(start)?;
         self.out.code = std::mem::take(&mut self.b.code);
         self.out.slots = self.b.layout.slots;

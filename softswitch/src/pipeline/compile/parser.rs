@@ -44,7 +44,9 @@ impl Compiler<'_> {
             if loops {
                 self.b.emit(Op::State { t: done.0 });
             }
+            self.mark_part(|| format!("parser state {name}"));
             for op in json::list(s, "parser_ops", &ctx)? {
+                self.mark_step(op);
                 self.gen_parser_op(op, &ctx)?;
                 self.b.release();
             }

@@ -6,6 +6,7 @@ use super::super::program::Program;
 use super::super::tables::{Dataplane, Found, Side};
 use super::bytes::{bits, extract, sign64};
 use super::slots::Slots;
+use super::trace::Trace;
 use super::{MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
 use std::sync::atomic::Ordering;
 
@@ -21,6 +22,7 @@ pub(crate) struct Machine<'a, 'f> {
     pub s: Slots<'a>,
     pub pkt: Packet<'f>,
     pub calc: &'a mut Vec<u8>,
+    pub trace: &'a mut Trace,
 }
 
 /// What [`Machine::interpret`] returns where a packet ends.
@@ -158,6 +160,7 @@ impl Machine<'_, '_> {
                 | Op::EgressClock
                 | Op::VerifyChecksum { .. }
                 | Op::UpdateChecksum { .. }
+                | Op::Mark { .. }
                 | Op::WMov { .. }
                 | Op::WBin { .. }
                 | Op::WShift { .. }

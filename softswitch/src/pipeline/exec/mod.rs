@@ -9,12 +9,16 @@ mod bytes;
 pub(crate) mod machine;
 mod rare;
 pub(crate) mod slots;
+mod trace;
 
 use super::program::Program;
 use super::tables::{Dataplane, Side};
 use slots::Slots;
-use std::ops::Range;
+use std::ops::{AddAssign, Range};
 use std::sync::Arc;
+use trace::Trace;
+
+pub use trace::MAX_TRACE_BYTES;
 
 /// Longest frame that is processed; longer ones are dropped and counted in [`WorkerStats::oversize`].
 pub const MAX_FRAME: usize = 65_535;
@@ -45,6 +49,8 @@ pub struct Worker {
     /// Room for the frame that leaves: [`MAX_FRAME`] bytes of payload, and all headers before it.
     out: Box<[u8]>,
     calc: Vec<u8>,
+    /// Of the packet that is being traced, if one is.
+    trace: Trace,
     stats: WorkerStats,
 }
 
@@ -94,6 +100,7 @@ impl Worker {
             slots,
             out: vec![0; MAX_FRAME + headers].into_boxed_slice(),
             calc: Vec::with_capacity(256),
+            trace: Trace::default(),
             stats: WorkerStats::default(),
         }
     }
@@ -151,6 +158,59 @@ impl Batch<'_, '_> {
     }
 }
 
+impl Batch<'_, '_> {
+    /// Like [`process`](Self::process), and tells the packet's way: in detail, if the program was compiled with
+    /// [`Marking::Steps`](super::Marking::Steps).
+    pub fn process_traced(
+        &mut self,
+        ingress_port: u16,
+        frame: &[u8],
+        now_us: u64,
+        out: &mut impl FnMut(u16, &[u8]),
+    ) -> String {
+        self.worker.trace.begin(ingress_port, frame);
+        let before = self.worker.stats();
+        let mut sent = Vec::new();
+        self.process(ingress_port, frame, now_us, &mut |port, frame| {
+            sent.push((port, frame.to_vec()));
+            out(port, frame);
+        });
+        let after = self.worker.stats();
+        let trace = &mut self.worker.trace;
+        sent.iter().for_each(|(port, frame)| trace.sent(*port, frame));
+        for ((name, before), (_, after)) in before.drops().iter().zip(after.drops()) {
+            if *before != after {
+                trace.outcome(&format!("dropped: {name}"));
+            }
+        }
+        trace.end()
+    }
+}
+
+impl WorkerStats {
+    /// The packets that were dropped, by reason.
+    #[must_use]
+    pub fn drops(&self) -> [(&'static str, u64); 4] {
+        [
+            ("by the program", self.dropped),
+            ("multicast group without replicas", self.no_group),
+            ("longer than a frame can be", self.oversize),
+            ("assert or assume failed", self.assert_failed),
+        ]
+    }
+}
+
+impl AddAssign for WorkerStats {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.sent += other.sent;
+        self.dropped += other.dropped;
+        self.no_group += other.no_group;
+        self.oversize += other.oversize;
+        self.assert_failed += other.assert_failed;
+    }
+}
+
 impl Worker {
     /// Runs one packet. What leaves is in that part of `self.out`.
     fn run(
@@ -180,7 +240,7 @@ impl Worker {
             verdict: Verdict::Dropped,
             port: 0,
         };
-        let mut m = machine::Machine { p, dp, side, s, pkt, calc: &mut self.calc };
+        let mut m = machine::Machine { p, dp, side, s, pkt, calc: &mut self.calc, trace: &mut self.trace };
         m.run(p.start);
         let pkt = m.pkt;
         let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };

@@ -1,5 +1,6 @@
 //! Instructions that a packet meets few of, and those on 128 bits.
 
+use super::super::marks::Mark;
 use super::super::ops::{Cc, Op, WideOp, WideShift};
 use super::bytes::sign128;
 use super::machine::Machine;
@@ -96,6 +97,14 @@ impl Machine<'_, '_> {
                 let c = &p.checksums[usize::from(ix)];
                 let v = self.calculate(c.calc);
                 self.s.store(c.target, u128::from(v));
+            }
+            Op::Mark { ix } => {
+                if let Some(mark) = p.marks.get(ix as usize) {
+                    if let Mark::Way { table, hit, .. } = mark {
+                        self.dp.tally(*table, *hit);
+                    }
+                    self.trace.note(p, self.s.all(), mark);
+                }
             }
             ref wide_op => self.wide_op(wide_op),
         }

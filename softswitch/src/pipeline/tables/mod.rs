@@ -30,7 +30,7 @@ mod tss;
 mod txn;
 
 use super::entry::{ActionCall, CounterValue};
-use super::info::MeterUnit;
+use super::info::{MeterUnit, TableIx};
 use super::ops::KeyPart;
 use super::program::Program;
 use index::{Index, Search};
@@ -144,6 +144,8 @@ pub struct Dataplane {
     pub(crate) counters: Vec<Box<[Counter]>>,
     pub(crate) meters: Vec<(MeterUnit, Box<[Meter]>)>,
     pub(crate) registers: Vec<Box<[AtomicU64]>>,
+    /// Misses and hits of each table, if the program tells of them.
+    tallies: Vec<[AtomicU64; 2]>,
 }
 
 /// What a table lookup came to.
@@ -182,11 +184,26 @@ impl Dataplane {
             counters: program.counters.iter().map(|c| cells(c.size)).collect(),
             meters: program.meters.iter().map(|m| (m.unit, (0..m.size).map(|_| Meter::default()).collect())).collect(),
             registers: program.registers.iter().map(|r| (0..r.size).map(|_| AtomicU64::new(0)).collect()).collect(),
+            tallies: (0..program.tables.len()).map(|_| Default::default()).collect(),
             program,
             clock,
         };
         dp.start();
         dp
+    }
+
+    /// Counts what a lookup came to.
+    pub(crate) fn tally(&self, table: usize, hit: bool) {
+        if let Some(tally) = self.tallies.get(table) {
+            tally[usize::from(hit)].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often a table was hit and missed since the program was loaded; `None` if it does not tell
+    /// ([`Marking::None`](super::Marking::None)).
+    pub fn hits_and_misses(&self, TableIx(t): TableIx) -> Option<(u64, u64)> {
+        let tally = self.tallies.get(t).filter(|_| self.program.marking() != super::Marking::None)?;
+        Some((tally[1].load(Ordering::Relaxed), tally[0].load(Ordering::Relaxed)))
     }
 
     /// The program that it runs.
