@@ -33,6 +33,7 @@ fuzz:
 	for what in json packets; do \
 	    cargo run --quiet --release -p dmux-conformance -- fuzz $$what $(ARGS) || exit 1; \
 	done
+	DMUX_FUZZ_SECONDS=600 cargo test --quiet --release -p dmux-softswitch --test p4runtime_oracle
 
 clean:
 	cargo clean
