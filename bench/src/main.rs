@@ -44,6 +44,10 @@ use crate::gateway::Pipeline;
 use crate::table::Section;
 use crate::veth::Subject;
 
+/// The one that dmux runs with: the client of table writes is part of their measurement.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 #[command(version, about = "The speed of dmux, beside BMv2 and etcd where they are on PATH")]
 struct Cli {

@@ -16,6 +16,10 @@ use tokio::task::JoinSet;
 /// Updates of a request, requests in flight, and a divisor of the number of entries.
 const PATTERNS: [(usize, usize, usize); 4] = [(1, 1, 20), (1, 16, 10), (100, 1, 2), (1000, 1, 1)];
 
+/// The one that `dmux switch` runs with.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Error> {

@@ -112,7 +112,7 @@ pub struct ArrayBinding {
 pub struct Binding {
     /// Tables, in the P4Info's order.
     tables: Vec<TableBinding>,
-    tables_by_id: HashMap<u32, usize>,
+    tables_by_id: HashMap<u32, usize, foldhash::fast::RandomState>,
     /// Indirect counters, in the P4Info's order.
     pub counters: Vec<ArrayBinding>,
     /// Indirect meters, in the P4Info's order.

@@ -59,23 +59,42 @@ impl TableUpdate {
 /// visible to packets together.
 pub(crate) fn apply(pipeline: &ForwardingPipeline, updates: &[v1::Update]) -> Vec<Result<(), Refused>> {
     let mut results = Vec::with_capacity(updates.len());
-    let mut run: Vec<Result<TableUpdate, Refused>> = Vec::new();
-    for update in updates {
-        let Some((kind, entry)) = table_entry(update) else {
-            flush(pipeline, &mut run, &mut results);
-            results.push(apply_other(pipeline, update));
-            continue;
-        };
-        match decode(pipeline, kind, entry) {
-            Ok(update) if update.stands_alone() => {
-                flush(pipeline, &mut run, &mut results);
-                results.push(perform_alone(pipeline, update));
-            }
-            plain => run.push(plain),
+    let mut rest = updates.iter();
+    loop {
+        match run(pipeline, &mut rest, &mut results) {
+            After::End => return results,
+            After::Alone(update) => results.push(perform_alone(pipeline, *update)),
+            After::Other(update) => results.push(apply_other(pipeline, update)),
         }
     }
-    flush(pipeline, &mut run, &mut results);
-    results
+}
+
+/// What a run of plain table updates ended with.
+enum After<'a> {
+    End,
+    /// A table update that is more than one change.
+    Alone(Box<TableUpdate>),
+    /// Another entity.
+    Other(&'a v1::Update),
+}
+
+/// Performs plain table updates, as many as there are in sequence, in one step of the data plane.
+fn run<'a>(
+    pipeline: &ForwardingPipeline,
+    rest: &mut std::slice::Iter<'a, v1::Update>,
+    results: &mut Vec<Result<(), Refused>>,
+) -> After<'a> {
+    pipeline.dataplane.write(|txn| {
+        for update in rest.by_ref() {
+            let Some((kind, entry)) = table_entry(update) else { return After::Other(update) };
+            match decode(pipeline, kind, entry) {
+                Ok(update) if update.stands_alone() => return After::Alone(Box::new(update)),
+                Ok(update) => results.push(perform(pipeline, txn, update)),
+                Err(refused) => results.push(Err(refused)),
+            }
+        }
+        After::End
+    })
 }
 
 /// An update that is one change of a table, with its entry; `None` for any other one.
@@ -104,22 +123,6 @@ fn table_entry(update: &v1::Update) -> Option<(Type, &v1::TableEntry)> {
         Entity::TableEntry(entry) => Some((update.r#type(), entry)),
         _ => None,
     }
-}
-
-/// Performs a run of table updates in one step of the data plane.
-fn flush(
-    pipeline: &ForwardingPipeline,
-    run: &mut Vec<Result<TableUpdate, Refused>>,
-    results: &mut Vec<Result<(), Refused>>,
-) {
-    if run.is_empty() {
-        return;
-    }
-    pipeline.dataplane.write(|txn| {
-        for update in run.drain(..) {
-            results.push(update.and_then(|update| perform(pipeline, txn, update)));
-        }
-    });
 }
 
 pub(crate) fn perform(pipeline: &ForwardingPipeline, txn: &mut Txn<'_>, update: TableUpdate) -> Result<(), Refused> {

@@ -48,6 +48,9 @@ pub use txn::Txn;
 /// Record 0 of every table has no action: a default that was not set. No entry has this number.
 const NOTHING: u32 = 0;
 
+/// Counters of so many entries are in the processor's cache, and need not be asked for early.
+const CACHED: u32 = 16_384;
+
 /// The time that packets are stamped with.
 pub trait Clock: Send + Sync {
     /// Microseconds since the switch started.
@@ -268,24 +271,26 @@ impl Dataplane {
         frame_len: u64,
         now_us: u64,
     ) -> Found<'s> {
+        let record = found.unwrap_or(table.default);
+        if shared.counted
+            && record > CACHED
+            && let Some(c) = shared.counters.get(record).first()
+        {
+            // Its counter, as a rule: of an entry that was never modified, cell and record have the same number.
+            memory::prefetch(c);
+        }
+        let (action, args, cell) = shared.records.action(record);
         let mut colour = None;
-        if let Some(e) = found {
+        if found.is_some() {
             if shared.counted
-                && let Some(c) = shared.counters.get(e).first()
-            {
-                // Its counter, as a rule: of entries that were never modified, cell and record have the same number.
-                memory::prefetch(c);
-            }
-            if shared.counted
-                && let Some(c) = shared.counters.get(shared.records.cell(e)).first()
+                && let Some(c) = shared.counters.get(cell).first()
             {
                 c.count(frame_len);
             }
             if let Some(unit) = shared.unit {
-                colour = shared.meters.get(shared.records.cell(e)).first().map(|m| m.execute(unit, frame_len, now_us));
+                colour = shared.meters.get(cell).first().map(|m| m.execute(unit, frame_len, now_us));
             }
         }
-        let (action, args) = shared.records.action(found.unwrap_or(table.default));
         Found { hit: found.is_some(), action, args, colour }
     }
 }

@@ -15,7 +15,7 @@ impl Dataplane {
 
     /// The action of a record.
     fn action_of(&self, t: usize, entry: u32) -> Option<ActionCall> {
-        let (local, args) = self.shared[t].records.action(entry);
+        let (local, args, _) = self.shared[t].records.action(entry);
         let action = *self.program.tables[t].actions.get(local as usize)?;
         let mut words = args.iter().map(|w| u128::from(w.load(Ordering::Relaxed)));
         let mut next = || words.next().unwrap_or(0);

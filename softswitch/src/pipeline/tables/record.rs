@@ -137,12 +137,13 @@ impl Records {
         self.head(r) as u32 >> 16
     }
 
-    /// Which of the table's actions, and its arguments.
+    /// Which of the table's actions, its arguments, and the cell.
     #[inline]
-    pub(crate) fn action(&self, r: u32) -> (u64, &[AtomicU64]) {
+    pub(crate) fn action(&self, r: u32) -> (u64, &[AtomicU64], u32) {
         let record = self.slab.get(r);
         let from = 1 + self.key_words;
-        (self.word(record, 0) & NO_ACTION, record.get(from..from + self.arg_words).unwrap_or(&[]))
+        let head = self.word(record, 0);
+        (head & NO_ACTION, record.get(from..from + self.arg_words).unwrap_or(&[]), (head >> 32) as u32)
     }
 
     /// The whole key.

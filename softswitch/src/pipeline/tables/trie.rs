@@ -3,11 +3,13 @@
 //!
 //! The key is one string of bits: the exact fields first, then the lpm field; so an entry is a prefix of the string, and
 //! exact fields cost no more than longer prefixes. A node at the depth `d` (a multiple of 6) holds the prefixes of `d` to
-//! `d + 5` bits in one bitmap, and its children in another; both are counted to find a place in an array. A search goes
-//! down by the key alone and notes the last prefix that it passes; what it has skipped is compared at the end, with the
-//! key in that entry's record. If they differ at bit `n`, the right entry is the last one on the same way that has at
-//! most `n` bits. So a search touches one node of 32 bytes for each step where entries part, whatever the width of the
-//! key, and an update changes a node or two.
+//! `d + 5` bits in one bitmap, its children in another, and in a third the steps that lead to one entry only; the bits are
+//! counted to find a place in an array. A search goes down by the key alone and notes the last prefix that it passes; what
+//! it has skipped is compared at the end, with the key in that entry's record. If they differ at bit `n`, the right entry
+//! is the last one on the same way that has at most `n` bits. So a search touches one node of 40 bytes for each step where
+//! entries part, whatever the width of the key, and then the record; an update changes a node or two.
+//!
+//! Every node but the root holds two things at least.
 
 use super::arena::Arena;
 use super::bits::Key;
@@ -40,10 +42,14 @@ struct Node {
     children: u64,
     /// Which prefixes end here, by place.
     prefixes: u64,
+    /// Which of the 64 next steps lead to a single entry.
+    leaves: u64,
     /// Where the children are.
     kids: u32,
     /// Where the entries of the prefixes are; the entry itself if there is one only.
     entries: u32,
+    /// The same for leaves.
+    singles: u32,
     /// Bits of the key above this node.
     depth: u32,
 }
@@ -109,19 +115,30 @@ impl Trie {
 
     #[inline(always)]
     fn search<K: Key>(&self, k: &K, records: &Records) -> Option<u32> {
-        let (entry, len) = self.last_passed(k, records.key_words(), u32::MAX)?;
-        let common = records.common(entry, k);
-        if common >= len {
-            return Some(entry);
+        let words = records.key_words();
+        let (leaf, passed) = self.walk(k, words, u32::MAX);
+        let common = match (leaf, passed) {
+            (Some(leaf), _) => {
+                let common = records.common(leaf, k);
+                if common >= records.prefix(leaf) {
+                    return Some(leaf);
+                }
+                common
+            }
+            (None, Some((entry, _))) => records.common(entry, k),
+            (None, None) => return None,
+        };
+        match passed? {
+            (entry, len) if len <= common => Some(entry),
+            _ => self.walk(k, words, common).1.map(|(e, _)| e),
         }
-        self.last_passed(k, records.key_words(), common).map(|(e, _)| e)
     }
 
-    /// The longest prefix of at most `limit` bits on the key's way down, and its length.
+    /// The leaf that the key's way down leads to, and the longest prefix of at most `limit` bits on it, with its length.
     #[inline(always)]
-    fn last_passed<K: Key>(&self, k: &K, words: usize, limit: u32) -> Option<(u32, u32)> {
+    fn walk<K: Key>(&self, k: &K, words: usize, limit: u32) -> (Option<u32>, Option<(u32, u32)>) {
         let mut node = &self.root;
-        let (mut best, mut found) = (node, 0);
+        let (mut best, mut found, mut leaf) = (node, 0, None);
         while node.depth <= limit {
             let bits = step(k, words, node.depth);
             let mut passed = node.prefixes & PASSED[(bits >> 1) as usize & 31];
@@ -134,42 +151,95 @@ impl Trie {
                 (best, found) = (node, passed);
             }
             if node.children >> bits & 1 == 0 {
+                if node.leaves >> bits & 1 != 0 {
+                    leaf = Some(self.one_of(node.leaves, node.singles, bits));
+                }
                 break;
             }
             node = self.nodes.get(node.kids + below(node.children, bits));
         }
         if found == 0 {
-            return None;
+            return (leaf, None);
         }
         let place = found.ilog2();
-        Some((self.entry(best, place), best.depth + place.ilog2()))
+        (leaf, Some((self.one_of(best.prefixes, best.entries, place), best.depth + place.ilog2())))
     }
 
+    /// The entry of one of the bits of a map.
     #[inline(always)]
-    fn entry(&self, node: &Node, place: u32) -> u32 {
-        if node.prefixes.is_power_of_two() {
-            node.entries
-        } else {
-            *self.entries.get(node.entries + below(node.prefixes, place))
+    fn one_of(&self, map: u64, at: u32, bit: u32) -> u32 {
+        if map.is_power_of_two() { at } else { *self.entries.get(at + below(map, bit)) }
+    }
+
+    /// All entries of a map.
+    fn all_of<'a>(&'a self, map: u64, at: &'a u32) -> &'a [u32] {
+        match map.count_ones() {
+            0 => &[],
+            1 => std::slice::from_ref(at),
+            n => self.entries.slice(*at, n),
         }
+    }
+
+    /// Adds an entry to a map.
+    fn add(&mut self, map: &mut u64, at: &mut u32, bit: u32, entry: u32) {
+        *at = match map.count_ones() {
+            0 => entry,
+            1 => {
+                let first = self.entries.one(*at);
+                self.entries.insert(first, 1, below(*map, bit), entry)
+            }
+            n => self.entries.insert(*at, n, below(*map, bit), entry),
+        };
+        *map |= 1 << bit;
+    }
+
+    /// Takes an entry out of a map.
+    fn take(&mut self, map: &mut u64, at: &mut u32, bit: u32) {
+        let n = map.count_ones();
+        if n > 1 {
+            *at = self.entries.remove(*at, n, below(*map, bit));
+        }
+        if n == 2 {
+            let last = *at;
+            *at = *self.entries.get(last);
+            self.entries.remove(last, 1, 0);
+        }
+        *map &= !(1 << bit);
+    }
+
+    /// A node with one entry.
+    fn single<K: Key>(entry: u32, records: &Records) -> Node {
+        let prefix = records.prefix(entry);
+        let place = place(&records.packed::<K>(entry), records.key_words(), prefix);
+        Node { prefixes: 1 << place, entries: entry, depth: prefix / STEP * STEP, ..Node::default() }
+    }
+
+    /// The key's next step at a node, and the child that it leads to.
+    fn next<K: Key>(&self, at: Option<u32>, k: &K, words: usize) -> (u32, Option<u32>) {
+        let node = self.node(at);
+        let bits = step(k, words, node.depth);
+        let child = node.children >> bits & 1 != 0;
+        (bits, child.then(|| node.kids + below(node.children, bits)))
     }
 
     /// The entry with exactly this prefix.
     pub(crate) fn find<K: Key>(&self, k: &K, prefix: u32, records: &Records) -> Option<u32> {
-        let words = records.key_words();
-        let mut node = &self.root;
-        while node.depth < prefix / STEP * STEP {
-            let bits = step(k, words, node.depth);
-            if node.children >> bits & 1 == 0 {
-                return None;
+        let (words, depth) = (records.key_words(), prefix / STEP * STEP);
+        let mut at = None;
+        while self.node(at).depth < depth {
+            let (bits, child) = self.next(at, k, words);
+            let node = self.node(at);
+            if node.leaves >> bits & 1 != 0 {
+                let leaf = self.one_of(node.leaves, node.singles, bits);
+                return Some(leaf).filter(|e| records.prefix(*e) == prefix && records.has_key(*e, k));
             }
-            node = self.nodes.get(node.kids + below(node.children, bits));
+            at = Some(child?);
         }
-        let place = place(k, words, prefix);
-        if node.depth > prefix || node.prefixes >> place & 1 == 0 {
+        let (node, place) = (self.node(at), place(k, words, prefix));
+        if node.depth != depth || node.prefixes >> place & 1 == 0 {
             return None;
         }
-        Some(self.entry(node, place)).filter(|e| records.has_key(*e, k))
+        Some(self.one_of(node.prefixes, node.entries, place)).filter(|e| records.has_key(*e, k))
     }
 
     /// Adds an entry whose prefix is not there yet.
@@ -177,42 +247,54 @@ impl Trie {
         let (k, prefix, words) = (records.packed::<K>(entry), records.prefix(entry), records.key_words());
         let depth = prefix / STEP * STEP;
         self.len += 1;
-        let leaf = Node { prefixes: 1 << place(&k, words, prefix), entries: entry, depth, ..Node::default() };
         if self.len == 1 {
-            self.root = leaf;
+            self.root = Self::single::<K>(entry, records);
             return;
         }
+        // Down to the first node that is below what the key has in common with the others there.
         let common = self.common(&k, depth, records).min(prefix);
-        // Down to the last node that is above what differs, and to the one below it.
         let mut at = None;
         loop {
-            let node = self.node(at);
+            let mut node = *self.node(at);
             if node.depth > common {
                 break;
             }
-            let bits = step(&k, words, node.depth);
-            if node.depth >= depth || node.children >> bits & 1 == 0 {
-                let node = *node;
-                let node = if node.depth == depth {
-                    self.with_prefix(node, place(&k, words, prefix), entry)
-                } else {
-                    self.with_child(node, bits, leaf)
-                };
+            if node.depth == depth {
+                self.add(&mut node.prefixes, &mut node.entries, place(&k, words, prefix), entry);
                 *self.node_mut(at) = node;
                 return;
             }
-            at = Some(node.kids + below(node.children, bits));
+            let (bits, child) = self.next(at, &k, words);
+            if child.is_some() {
+                at = child;
+            } else if node.leaves >> bits & 1 != 0 {
+                // What was alone is no longer.
+                let other = self.one_of(node.leaves, node.singles, bits);
+                self.take(&mut node.leaves, &mut node.singles, bits);
+                self.add_child(&mut node, bits, Self::single::<K>(other, records));
+                *self.node_mut(at) = node;
+                at = Some(node.kids + below(node.children, bits));
+            } else {
+                self.add(&mut node.leaves, &mut node.singles, bits, entry);
+                *self.node_mut(at) = node;
+                return;
+            }
         }
-        // A new node between the two.
+        // A new node above that one.
         let lower = *self.node(at);
-        let between = Node { depth: common / STEP * STEP, ..Node::default() };
-        let other = records.packed::<K>(self.any(&lower));
-        let mut between = self.with_child(between, step(&other, words, between.depth), lower);
-        between = if between.depth == depth {
-            self.with_prefix(between, place(&k, words, prefix), entry)
+        let mut between = Node { depth: common / STEP * STEP, ..Node::default() };
+        let some = self.any(&lower);
+        let bits = step(&records.packed::<K>(some), words, between.depth);
+        if lower.prefixes.is_power_of_two() && lower.children | lower.leaves == 0 {
+            self.add(&mut between.leaves, &mut between.singles, bits, some);
         } else {
-            self.with_child(between, step(&k, words, between.depth), leaf)
-        };
+            self.add_child(&mut between, bits, lower);
+        }
+        if between.depth == depth {
+            self.add(&mut between.prefixes, &mut between.entries, place(&k, words, prefix), entry);
+        } else {
+            self.add(&mut between.leaves, &mut between.singles, step(&k, words, between.depth), entry);
+        }
         *self.node_mut(at) = between;
     }
 
@@ -230,127 +312,116 @@ impl Trie {
 
     /// How many bits the key has in common with the entries that its way down to `depth` leads to.
     fn common<K: Key>(&self, k: &K, depth: u32, records: &Records) -> u32 {
-        let mut node = &self.root;
-        while node.depth < depth {
-            let bits = step(k, records.key_words(), node.depth);
-            if node.children >> bits & 1 == 0 {
+        let mut at = None;
+        while self.node(at).depth < depth {
+            let (bits, child) = self.next(at, k, records.key_words());
+            let node = self.node(at);
+            if node.leaves >> bits & 1 != 0 {
+                return records.common(self.one_of(node.leaves, node.singles, bits), k);
+            }
+            if child.is_none() {
                 break;
             }
-            node = self.nodes.get(node.kids + below(node.children, bits));
+            at = child;
         }
-        records.common(self.any(node), k)
+        records.common(self.any(self.node(at)), k)
     }
 
     /// Some entry at or below a node.
     fn any<'a>(&'a self, mut node: &'a Node) -> u32 {
-        while node.prefixes == 0 {
+        while node.prefixes | node.leaves == 0 {
             node = self.nodes.get(node.kids);
         }
-        self.entry(node, node.prefixes.trailing_zeros())
+        if node.prefixes != 0 {
+            self.one_of(node.prefixes, node.entries, node.prefixes.trailing_zeros())
+        } else {
+            self.one_of(node.leaves, node.singles, node.leaves.trailing_zeros())
+        }
     }
 
-    fn with_child(&mut self, mut node: Node, bits: u32, child: Node) -> Node {
+    fn add_child(&mut self, node: &mut Node, bits: u32, child: Node) {
         node.kids = if node.children == 0 {
             self.nodes.one(child)
         } else {
             self.nodes.insert(node.kids, node.children.count_ones(), below(node.children, bits), child)
         };
         node.children |= 1 << bits;
-        node
-    }
-
-    fn without_child(&mut self, mut node: Node, bits: u32) -> Node {
-        node.kids = self.nodes.remove(node.kids, node.children.count_ones(), below(node.children, bits));
-        node.children &= !(1 << bits);
-        node
-    }
-
-    fn with_prefix(&mut self, mut node: Node, place: u32, entry: u32) -> Node {
-        node.entries = match node.prefixes.count_ones() {
-            0 => entry,
-            1 => {
-                let first = self.entries.one(node.entries);
-                self.entries.insert(first, 1, below(node.prefixes, place), entry)
-            }
-            n => self.entries.insert(node.entries, n, below(node.prefixes, place), entry),
-        };
-        node.prefixes |= 1 << place;
-        node
-    }
-
-    fn without_prefix(&mut self, mut node: Node, place: u32) -> Node {
-        let n = node.prefixes.count_ones();
-        if n > 1 {
-            node.entries = self.entries.remove(node.entries, n, below(node.prefixes, place));
-        }
-        node.prefixes &= !(1 << place);
-        if n == 2 {
-            let last = node.entries;
-            node.entries = *self.entries.get(last);
-            self.entries.remove(last, 1, 0);
-        }
-        node
     }
 
     /// Removes an entry that is there.
     pub(crate) fn remove<K: Key>(&mut self, entry: u32, records: &Records) {
         let (k, prefix, words) = (records.packed::<K>(entry), records.prefix(entry), records.key_words());
         let (mut at, mut parent) = (None, None);
-        while self.node(at).depth < prefix / STEP * STEP {
-            let node = self.node(at);
-            let bits = step(&k, words, node.depth);
-            parent = Some((at, bits));
-            at = Some(node.kids + below(node.children, bits));
-        }
         self.len -= 1;
-        let node = self.without_prefix(*self.node(at), place(&k, words, prefix));
-        *self.node_mut(at) = node;
-        if node.prefixes != 0 {
-            return;
-        }
-        match (node.children, parent) {
-            (0, Some((above, bits))) => {
-                let node = self.without_child(*self.node(above), bits);
-                *self.node_mut(above) = node;
-                self.shorten(above);
+        let node = loop {
+            let mut node = *self.node(at);
+            if node.depth >= prefix / STEP * STEP {
+                self.take(&mut node.prefixes, &mut node.entries, place(&k, words, prefix));
+                break node;
             }
-            _ => self.shorten(at),
-        }
+            let (bits, child) = self.next(at, &k, words);
+            if child.is_none() {
+                self.take(&mut node.leaves, &mut node.singles, bits);
+                break node;
+            }
+            parent = Some((at, bits));
+            at = child;
+        };
+        *self.node_mut(at) = node;
+        self.shorten::<K>(at, parent, records);
     }
 
-    /// Puts a node's only child in its place, if it holds nothing else.
-    fn shorten(&mut self, at: Option<u32>) {
+    /// Puts what a node holds in its place, if that is one thing only.
+    fn shorten<K: Key>(&mut self, at: Option<u32>, parent: Option<(Option<u32>, u32)>, records: &Records) {
         let node = *self.node(at);
-        if node.prefixes == 0 && node.children.is_power_of_two() {
+        if node.prefixes.count_ones() + node.children.count_ones() + node.leaves.count_ones() != 1 {
+            return;
+        }
+        if node.children != 0 {
             *self.node_mut(at) = *self.nodes.get(node.kids);
             self.nodes.remove(node.kids, 1, 0);
+            return;
         }
+        let last = self.any(&node);
+        let Some((above, bits)) = parent else {
+            self.root = Self::single::<K>(last, records);
+            return;
+        };
+        let mut node = *self.node(above);
+        node.kids = self.nodes.remove(node.kids, node.children.count_ones(), below(node.children, bits));
+        node.children &= !(1 << bits);
+        self.add(&mut node.leaves, &mut node.singles, bits, last);
+        *self.node_mut(above) = node;
     }
 
     /// Puts an entry in the place of another with the same prefix.
     pub(crate) fn replace<K: Key>(&mut self, old: u32, new: u32, records: &Records) {
         let (k, prefix, words) = (records.packed::<K>(old), records.prefix(old), records.key_words());
         let mut at = None;
-        while self.node(at).depth < prefix / STEP * STEP {
-            let node = self.node(at);
-            at = Some(node.kids + below(node.children, step(&k, words, node.depth)));
-        }
+        let (leaf, bit) = loop {
+            if self.node(at).depth >= prefix / STEP * STEP {
+                break (false, place(&k, words, prefix));
+            }
+            let (bits, child) = self.next(at, &k, words);
+            if child.is_none() {
+                break (true, bits);
+            }
+            at = child;
+        };
         let node = *self.node(at);
-        if node.prefixes.is_power_of_two() {
-            self.node_mut(at).entries = new;
-        } else {
-            *self.entries.get_mut(node.entries + below(node.prefixes, place(&k, words, prefix))) = new;
+        let (map, first) = if leaf { (node.leaves, node.singles) } else { (node.prefixes, node.entries) };
+        match (map.is_power_of_two(), leaf) {
+            (false, _) => *self.entries.get_mut(first + below(map, bit)) = new,
+            (true, true) => self.node_mut(at).singles = new,
+            (true, false) => self.node_mut(at).entries = new,
         }
     }
 
     pub(crate) fn for_each(&self, f: &mut dyn FnMut(u32)) {
         let mut open = vec![&self.root];
         while let Some(node) = open.pop() {
-            match node.prefixes.count_ones() {
-                0 => {}
-                1 => f(node.entries),
-                n => self.entries.slice(node.entries, n).iter().for_each(|e| f(*e)),
-            }
+            self.all_of(node.prefixes, &node.entries).iter().for_each(|e| f(*e));
+            self.all_of(node.leaves, &node.singles).iter().for_each(|e| f(*e));
             open.extend(self.nodes.slice(node.kids, node.children.count_ones()));
         }
     }

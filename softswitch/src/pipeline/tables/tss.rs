@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
 /// From this number of groups on, a filter pays.
-const FILTERED: usize = 6;
+const FILTERED: usize = 24;
 /// Numbers from here on are buckets; those of entries are below.
 const BUCKETS: u32 = 1 << 31;
 
