@@ -1,6 +1,7 @@
 //! Hashes and checksums over fields (BMv2's "calculations").
 
-use super::layout::{Field, Slot};
+use super::hashes::State;
+use super::layout::{Field, Slot, Varbit};
 
 /// What a calculation computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,10 +14,17 @@ pub(crate) enum Algo {
     Identity,
     Xor16,
     Xor32,
+    Crc8Custom,
+    Crc16Custom,
+    Crc32Custom,
+    Crc64Custom,
+    Toeplitz,
+    RoundRobin,
+    RoundRobinConsistent,
 }
 
 impl Algo {
-    /// The algorithm that BMv2 registers under this name. The custom CRCs are here with their defaults.
+    /// The algorithm that BMv2 registers under this name.
     pub(crate) fn by_name(name: &str) -> Option<Self> {
         Some(match name {
             "csum16" | "cksum16" => Self::Csum16,
@@ -27,11 +35,18 @@ impl Algo {
             "identity" => Self::Identity,
             "xor16" => Self::Xor16,
             "xor32" => Self::Xor32,
+            "crc8_custom" => Self::Crc8Custom,
+            "crc16_custom" => Self::Crc16Custom,
+            "crc32_custom" => Self::Crc32Custom,
+            "crc64_custom" => Self::Crc64Custom,
+            "toeplitz" => Self::Toeplitz,
+            "round_robin" => Self::RoundRobin,
+            "round_robin_consistent" => Self::RoundRobinConsistent,
             _ => return None,
         })
     }
 
-    /// The value over a buffer.
+    /// The value over a buffer; of an algorithm with parameters or a memory, that of a fresh one.
     pub(crate) fn over(self, buf: &[u8]) -> u64 {
         match self {
             Self::Csum16 => u64::from(!fold(sum16(buf))),
@@ -42,6 +57,7 @@ impl Algo {
             Self::Identity => buf.iter().take(8).fold(0, |v, b| v << 8 | u64::from(*b)),
             Self::Xor16 => xor(buf, 2),
             Self::Xor32 => xor(buf, 4),
+            with_state => State::new(with_state).over(buf).unwrap_or(0),
         }
     }
 }
@@ -55,6 +71,8 @@ pub(crate) enum Input {
         value: u128,
         width: u32,
     },
+    /// Left out while the header with this validity slot is invalid.
+    Varbit(Varbit, Slot),
 }
 
 impl Input {
@@ -62,6 +80,7 @@ impl Input {
         match self {
             Self::Field(f) => f.width,
             Self::Const { width, .. } => *width,
+            Self::Varbit(v, _) => v.max_bits,
         }
     }
 }
@@ -103,45 +122,56 @@ impl Calc {
         self.fast.as_ref()
     }
 
-    /// The value of the calculation over the slots that `s` gives; `buf` is scratch space.
+    /// The value of the calculation over the slots that `s` gives; `frame` has the contents of varbits, `buf` is scratch
+    /// space.
     #[inline]
-    pub(crate) fn value(&self, s: impl Fn(Slot) -> u64, payload: &[u8], buf: &mut Vec<u8>) -> u64 {
+    pub(crate) fn value(&self, s: impl Fn(Slot) -> u64, frame: &[u8], payload: &[u8], buf: &mut Vec<u8>) -> u64 {
         if let Some(fast) = &self.fast
             && fast.valid.iter().all(|v| s(*v) != 0)
         {
             let payload = if self.payload { payload } else { &[] };
             return u64::from(!fast.sum(s, payload));
         }
-        self.slow(&s, payload, buf)
+        self.fill(&s, frame, payload, buf);
+        self.algo.over(buf)
     }
 
+    /// Puts the bytes that the calculation runs over into `buf`.
     #[inline(never)]
-    fn slow(&self, s: &dyn Fn(Slot) -> u64, payload: &[u8], buf: &mut Vec<u8>) -> u64 {
+    pub(crate) fn fill(&self, s: &dyn Fn(Slot) -> u64, frame: &[u8], payload: &[u8], buf: &mut Vec<u8>) {
         buf.clear();
         let mut bits = 0u32;
         for i in &self.inputs {
-            let (value, width) = match i {
-                Input::Const { value, width } => (*value, *width),
+            match i {
+                Input::Const { value, width } => put_bits(buf, &mut bits, *value, *width),
+                Input::Field(f) if f.valid.is_some_and(|v| s(v) == 0) => {}
                 Input::Field(f) => {
-                    if f.valid.is_some_and(|v| s(v) == 0) {
-                        continue;
+                    let mut top = (f.width - 1) % 64 + 1;
+                    for slot in f.slots().rev() {
+                        put_bits(buf, &mut bits, u128::from(s(slot)), top);
+                        top = 64;
                     }
-                    (read(s, f), f.width)
                 }
-            };
-            put_bits(buf, &mut bits, value, width);
+                Input::Varbit(_, valid) if s(*valid) == 0 => {}
+                Input::Varbit(v, _) => {
+                    let at = s(v.at) as usize;
+                    for n in 0..s(v.bits) as usize / 8 {
+                        let byte = if at == 0 { 0 } else { byte_at(frame, at - 1 + n * 8) };
+                        put_bits(buf, &mut bits, u128::from(byte), 8);
+                    }
+                }
+            }
         }
         if self.payload {
             buf.extend_from_slice(payload);
         }
-        self.algo.over(buf)
     }
 }
 
-fn read(s: &dyn Fn(Slot) -> u64, f: &Field) -> u128 {
-    let high = if f.wide() { u128::from(s(f.slot + 1)) << 64 } else { 0 };
-    let v = high | u128::from(s(f.slot));
-    if f.width >= 128 { v } else { v & ((1 << f.width) - 1) }
+/// The byte that starts at a bit.
+fn byte_at(buf: &[u8], bit: usize) -> u8 {
+    let byte = |i: usize| u16::from(buf.get(i).copied().unwrap_or(0));
+    ((byte(bit / 8) << 8 | byte(bit / 8 + 1)) >> (8 - bit % 8)) as u8
 }
 
 /// Appends the low `width` bits of `value`, most significant first; the last byte is padded with zeros.
@@ -189,8 +219,8 @@ impl Fast {
         let (mut terms, mut plain) = (Vec::new(), Vec::new());
         let mut end = 0u32;
         for i in inputs {
-            // A constant of 48 bits shifted by at most 15 leaves a bit to spare.
-            if i.width() > 48 {
+            // The length of a varbit is not known. A constant of 48 bits shifted by at most 15 leaves a bit to spare.
+            if i.width() > 48 || matches!(i, Input::Varbit(..)) {
                 return None;
             }
             end += i.width();
@@ -211,6 +241,7 @@ impl Fast {
                         fast.valid.push(v);
                     }
                 }
+                Input::Varbit(..) => return None,
                 Input::Const { value, .. } => fast.constant = add(fast.constant, (*value as u64) << shift),
             }
         }
@@ -380,8 +411,8 @@ mod tests {
             }
             let calc = Calc::new(Algo::Csum16, inputs, true);
             prop_assert!(calc.fast.is_some());
-            let fast = calc.value(|i| s[usize::from(i)], &payload, &mut Vec::new());
-            let slow = Calc { fast: None, ..calc }.value(|i| s[usize::from(i)], &payload, &mut Vec::new());
+            let fast = calc.value(|i| s[usize::from(i)], &[], &payload, &mut Vec::new());
+            let slow = Calc { fast: None, ..calc }.value(|i| s[usize::from(i)], &[], &payload, &mut Vec::new());
             prop_assert_eq!(fast, slow);
         }
     }

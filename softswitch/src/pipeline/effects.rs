@@ -1,9 +1,10 @@
 //! Which slots an instruction reads and writes: what the checks at load and the optimizer go by.
 
 use super::calc::Input;
-use super::layout::{Field, Header, Slot};
+use super::layout::{Field, Header, Part, Slot, words};
 use super::ops::{KeyPart, Op, SelectFrom};
 use super::program::Program;
+use super::tree::{Expr, ExtractTo, HeaderAt, Place, Slow};
 
 /// What happens to a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,10 +143,12 @@ impl Program {
                 let h = &self.headers[usize::from(h)];
                 f(h.valid, Read);
                 header(h, MayWrite, f);
+                h.others.iter().for_each(|v| f(*v, MayWrite));
                 f(h.valid, Write);
             }
             Op::RemoveHeader { h } => {
                 let h = &self.headers[usize::from(h)];
+                h.varbit.iter().for_each(|v| f(v.bits, Read));
                 f(h.valid, Read);
                 f(h.valid, Write);
             }
@@ -154,6 +157,7 @@ impl Program {
                 f(s.valid, Read);
                 header(s, Read, f);
                 header(d, MayWrite, f);
+                d.others.iter().for_each(|v| f(*v, MayWrite));
                 f(d.valid, Write);
             }
             Op::Extract { h, .. } => {
@@ -169,10 +173,7 @@ impl Program {
             Op::Select { ix } => {
                 for p in &self.selects[ix as usize].parts {
                     if let SelectFrom::Slot { slot, width } = p.from {
-                        f(slot, Read);
-                        if width > 64 {
-                            f(slot + 1, Read);
-                        }
+                        (slot..slot + words(width)).for_each(|s| f(s, Read));
                     }
                 }
             }
@@ -224,15 +225,123 @@ impl Program {
                     header(&self.headers[*h], Read, f);
                 }
             }
+            Op::Slow { ix } => self.slow(&self.slow[ix as usize], f),
+            Op::SlowExtract { ix, .. } => {
+                let e = &self.slow_extracts[ix as usize];
+                e.length.iter().for_each(|e| self.expr(e, f));
+                let mut extracted = |h: usize| {
+                    header(&self.headers[h], MayWrite, f);
+                    f(self.headers[h].valid, MayWrite);
+                    self.headers[h].others.iter().for_each(|v| f(*v, MayWrite));
+                };
+                match e.to {
+                    ExtractTo::One(h) => extracted(h),
+                    ExtractTo::Next { stack, member } => {
+                        let stack = &self.stacks[stack];
+                        stack.elements.iter().for_each(|e| extracted(e[member]));
+                        f(stack.next.slot, Read);
+                        f(stack.next.slot, MayWrite);
+                    }
+                }
+                f(self.error_slot, MayWrite);
+            }
             _ => {}
         }
     }
 
+    /// All reads come before all writes.
+    fn slow(&self, slow: &Slow, f: &mut dyn FnMut(Slot, Access)) {
+        slow.exprs().into_iter().for_each(|e| self.expr(e, f));
+        match slow {
+            Slow::Assign { to, .. } => self.place(to, Write, f),
+            Slow::RegRead { to, .. } | Slow::Random { to, .. } => self.place(to, MayWrite, f),
+            Slow::Log { .. } => {}
+            Slow::Copy { to, from } => {
+                for h in self.candidates(from) {
+                    f(h.valid, Read);
+                    header(h, Read, f);
+                }
+                self.candidates(to).for_each(|h| made(h, f));
+            }
+            Slow::Add(h) => {
+                self.candidates(h).for_each(|h| f(h.valid, Read));
+                self.candidates(h).for_each(|h| made(h, f));
+            }
+            Slow::Remove(h) => {
+                for h in self.candidates(h) {
+                    f(h.valid, Read);
+                    h.varbit.iter().for_each(|v| f(v.bits, Read));
+                }
+                self.candidates(h).for_each(|h| f(h.valid, MayWrite));
+            }
+            Slow::CopyVarbit { to, from } => {
+                self.candidates(from).for_each(|h| varbit(h, Read, f));
+                for h in self.candidates(to) {
+                    varbit(h, MayWrite, f);
+                    f(h.origin, MayWrite);
+                }
+            }
+            Slow::Shift { stack, .. } => {
+                let stack = &self.stacks[*stack];
+                let headers = || stack.elements.iter().flat_map(|e| e.iter()).map(|h| &self.headers[*h]);
+                f(stack.next.slot, Read);
+                headers().for_each(|h| {
+                    f(h.valid, Read);
+                    header(h, Read, f);
+                });
+                headers().for_each(|h| made(h, f));
+                f(stack.next.slot, MayWrite);
+            }
+        }
+    }
+
+    /// The headers that one may turn out to be.
+    fn candidates<'p>(&'p self, at: &HeaderAt) -> Box<dyn Iterator<Item = &'p Header> + 'p> {
+        match *at {
+            HeaderAt::One(h) => Box::new(std::iter::once(&self.headers[h])),
+            HeaderAt::Elem { stack, member, .. } => {
+                Box::new(self.stacks[stack].elements.iter().map(move |e| &self.headers[e[member]]))
+            }
+        }
+    }
+
+    fn place(&self, to: &Place, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+        match to {
+            Place::Field(x) => field(*x, a, f),
+            Place::Slots { slot, words } => (*slot..slot + words).for_each(|s| f(s, a)),
+            Place::At { header, field: n } => {
+                self.candidates(header).for_each(|h| part(h, *n, MayWrite, f));
+            }
+            Place::Register { .. } => {}
+        }
+    }
+
+    /// What the evaluation of a tree reads.
+    fn expr(&self, e: &Expr, f: &mut dyn FnMut(Slot, Access)) {
+        e.walk(&mut |e| match e {
+            Expr::Field(x) => field(*x, Read, f),
+            Expr::Param(slot, width) => (*slot..slot + words(*width)).for_each(|s| f(s, Read)),
+            Expr::Valid(s) => f(*s, Read),
+            Expr::At { header, field, .. } => self.candidates(header).for_each(|h| part(h, *field, Read, f)),
+            Expr::Varbit(h, _) => self.candidates(h).for_each(|h| varbit(h, Read, f)),
+            Expr::ValidAt(h) => self.candidates(h).for_each(|h| f(h.valid, Read)),
+            Expr::Same(a, b) => self.candidates(a).chain(self.candidates(b)).for_each(|h| {
+                f(h.valid, Read);
+                header(h, Read, f);
+            }),
+            _ => {}
+        });
+    }
+
     fn calc(&self, ix: u16, f: &mut dyn FnMut(Slot, Access)) {
         for i in &self.calcs[usize::from(ix)].inputs {
-            if let Input::Field(i) = i {
-                i.valid.iter().for_each(|v| f(*v, Read));
-                field(*i, Read, f);
+            match i {
+                Input::Field(i) => {
+                    i.valid.iter().for_each(|v| f(*v, Read));
+                    field(*i, Read, f);
+                }
+                Input::Varbit(v, valid) => [v.at, v.bits, *valid].into_iter().for_each(|s| f(s, Read)),
+                Input::Const { .. } => {}
             }
         }
     }
@@ -244,10 +353,27 @@ fn pair(s: Slot, a: Access, f: &mut dyn FnMut(Slot, Access)) {
 }
 
 fn field(s: Field, a: Access, f: &mut dyn FnMut(Slot, Access)) {
-    f(s.slot, a);
-    if s.wide() {
-        f(s.slot + 1, a);
+    s.slots().for_each(|s| f(s, a));
+}
+
+fn varbit(h: &Header, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+    h.varbit.iter().for_each(|v| [v.at, v.bits].into_iter().for_each(|s| f(s, a)));
+}
+
+/// A numbered part of a header.
+fn part(h: &Header, n: usize, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+    match h.numbered(n) {
+        Some(Part::Field(x)) => field(x, a, f),
+        Some(Part::Varbit(_)) => varbit(h, a, f),
+        None => {}
     }
+}
+
+/// A header may have been made valid or invalid, and filled.
+fn made(h: &Header, f: &mut dyn FnMut(Slot, Access)) {
+    header(h, MayWrite, f);
+    f(h.valid, MayWrite);
+    h.others.iter().for_each(|v| f(*v, MayWrite));
 }
 
 fn opt(s: Option<Field>, a: Access, f: &mut dyn FnMut(Slot, Access)) {
@@ -259,6 +385,7 @@ fn opt(s: Option<Field>, a: Access, f: &mut dyn FnMut(Slot, Access)) {
 /// The fields of a header, and where it came from.
 pub(crate) fn header(h: &Header, a: Access, f: &mut dyn FnMut(Slot, Access)) {
     h.fields.iter().for_each(|x| field(*x, a, f));
+    varbit(h, a, f);
     f(h.origin, a);
 }
 

@@ -133,6 +133,14 @@ pub enum TableError {
         /// The index that was asked for.
         index: usize,
     },
+    /// A hash cannot have these parameters.
+    #[error("calculation {name}: {what}")]
+    BadHash {
+        /// The calculation's name.
+        name: String,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// A meter configuration that cannot be kept.
     #[error("{name}: {what}")]
     BadMeter {

@@ -122,3 +122,14 @@ pub struct RegisterInfo {
     /// Width of a cell in bits.
     pub width: u32,
 }
+
+/// A parser value set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueSetInfo {
+    /// The full name.
+    pub name: String,
+    /// Width in bits of each field of a member, in the order of the `select` that it is used in.
+    pub widths: Vec<u32>,
+    /// How many members it holds at most.
+    pub max_size: usize,
+}

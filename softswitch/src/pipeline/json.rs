@@ -1,6 +1,8 @@
 //! Reading a BMv2 JSON: accessors that turn what is missing or odd into a [`LoadError`] that names the object.
 
 use super::error::LoadError;
+use super::layout::MAX_WIDTH;
+use num_bigint::{BigInt, Sign};
 use serde_json::Value;
 
 /// An empty list, for optional arrays.
@@ -74,6 +76,22 @@ pub(crate) fn hex(v: &Value, ctx: &str) -> Result<(bool, u128), LoadError> {
     let mag = u128::from_str_radix(digits, 16)
         .map_err(|_| LoadError::invalid(format!("{s:?} is not a hexadecimal number"), ctx))?;
     Ok((neg && mag != 0, mag))
+}
+
+/// A number written as [`hex`] reads it, of any size up to the widest field.
+pub(crate) fn big(v: &Value, ctx: &str) -> Result<BigInt, LoadError> {
+    if let Some(n) = v.as_i64() {
+        return Ok(n.into());
+    }
+    let s = as_text(v, "hexstr", ctx)?;
+    let (neg, rest) = s.strip_prefix('-').map_or((false, s), |r| (true, r));
+    let digits = rest.strip_prefix("0x").unwrap_or(rest);
+    if digits.len() > MAX_WIDTH as usize / 4 + 1 {
+        return Err(LoadError::unsupported(format!("a constant of more than {MAX_WIDTH} bits"), ctx));
+    }
+    let bad = || LoadError::invalid(format!("{s:?} is not a hexadecimal number"), ctx);
+    let mag = BigInt::parse_bytes(digits.as_bytes(), 16).filter(|m| m.sign() != Sign::Minus).ok_or_else(bad)?;
+    Ok(if neg { -mag } else { mag })
 }
 
 /// A non-negative number as [`hex`] reads it.

@@ -1,23 +1,32 @@
 //! Where each header and field of a program lives: everything is a slot of one flat array of `u64`.
 //!
-//! A field of up to 64 bits has one slot, a wider one has two (low word first). Signed fields are kept sign-extended.
+//! A field has a slot for each 64 bits, low word first. Signed fields are kept sign-extended. A varbit has where in the
+//! frame its contents are and how many bits it has: a program can move and compare those, but not compute them.
 //! The slots of all fields and validity bits come first, so that one `fill(0)` starts a packet.
 
 use super::error::LoadError;
 use super::json;
 use super::marks::Named;
+use super::stacks::{Groups, Stack};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Index of a slot.
 pub(crate) type Slot = u16;
 
 /// Widest field that is implemented.
-pub(crate) const MAX_WIDTH: u32 = 128;
+pub(crate) const MAX_WIDTH: u32 = 16_384;
+/// Longest header with a varbit.
+const MAX_VARBIT_BYTES: u64 = 65_535;
 /// Most slots that a program may need (slots are numbered in 16 bits).
 pub(crate) const MAX_SLOTS: usize = u16::MAX as usize;
 /// BMv2's drop port (`egress_spec` of a dropped packet).
 pub(crate) const DROP_PORT: u64 = 511;
+
+/// Slots of a value of so many bits.
+pub(crate) fn words(width: u32) -> u16 {
+    width.div_ceil(64) as u16
+}
 
 /// A field, where it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,24 +41,70 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// It has two slots.
+    /// It has two slots or more.
     pub(crate) fn wide(&self) -> bool {
         self.width > 64
+    }
+    /// Its slots, low word first.
+    pub(crate) fn slots(&self) -> std::ops::Range<Slot> {
+        self.slot..self.slot + words(self.width)
     }
 }
 
 /// A header or metadata structure.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Header {
     pub type_id: usize,
     pub metadata: bool,
     pub valid: Slot,
+    /// Bytes of all fields but the varbit.
     pub bytes: u32,
     pub fields: Vec<Field>,
     /// Holds where in the frame the header was found, plus 1; 0 if it was made by the program.
     pub origin: Slot,
     /// How to go through fewer fields than all.
     pub wire: Option<Wire>,
+    pub varbit: Option<Varbit>,
+    /// Validity slots of the other members of its union.
+    pub others: Box<[Slot]>,
+}
+
+/// A header's field of variable length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Varbit {
+    /// Holds where in the frame its contents start, plus 1; 0 if they are zeros.
+    pub at: Slot,
+    /// Holds its bits, a multiple of 8.
+    pub bits: Slot,
+    /// How many of the header's fields are before it.
+    pub before: usize,
+    /// Most bits that it can have.
+    pub max_bits: u32,
+    /// Most bytes that the whole header may have; 0 for as many as there are.
+    pub max_bytes: u32,
+}
+
+impl Header {
+    /// Most bytes that it can have.
+    pub(crate) fn most_bytes(&self) -> usize {
+        (self.bytes + self.varbit.map_or(0, |v| v.max_bits / 8)) as usize
+    }
+
+    /// The field by its number in the header type, where the varbit counts, too.
+    pub(crate) fn numbered(&self, n: usize) -> Option<Part> {
+        match self.varbit {
+            Some(v) if n == v.before => Some(Part::Varbit(v)),
+            Some(v) if n > v.before => self.fields.get(n - 1).map(|f| Part::Field(*f)),
+            _ => self.fields.get(n).map(|f| Part::Field(*f)),
+        }
+    }
+}
+
+/// A part of a header.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    Field(Field),
+    Varbit(Varbit),
 }
 
 /// A header whose fields are not all needed: it is sent as it came, with what the program may have written put over it.
@@ -85,10 +140,18 @@ pub(crate) struct Patch {
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     pub headers: Vec<Header>,
+    pub stacks: Vec<Stack>,
+    pub groups: Groups,
+    /// First slots of the fields that saturate.
+    pub saturating: HashSet<Slot>,
     /// Number of slots used so far.
     pub slots: usize,
     by_name: HashMap<String, usize>,
+    /// The header of each varbit.
+    varbits: HashMap<(String, String), usize>,
     fields: HashMap<(String, String), Field>,
+    /// Number of a field in its header type.
+    pub(super) numbers: HashMap<(usize, String), usize>,
 }
 
 impl Layout {
@@ -106,10 +169,11 @@ impl Layout {
             let tname = json::text(h, "header_type", &ctx)?;
             let (type_id, t) = *types.get(tname).ok_or_else(|| LoadError::unknown("header type", tname, &ctx))?;
             out.add_header(name, type_id, t, json::flag(h, "metadata"), &ctx)?;
+            if let Some(id) = h.get("id").and_then(Value::as_u64) {
+                out.groups.header_ids.insert(id, out.headers.len() - 1);
+            }
         }
-        if !json::list_or_empty(root, "header_unions", "program")?.is_empty() {
-            return Err(LoadError::unsupported("a header union", "program"));
-        }
+        out.read_groups(root)?;
         for alias in json::list_or_empty(root, "field_aliases", "program")? {
             let ctx = "field_aliases";
             let [from, to] = json::as_list(alias, "alias", ctx)? else {
@@ -135,14 +199,28 @@ impl Layout {
         let (valid, origin) = (self.alloc(1, ctx)?, self.alloc(1, ctx)?);
         let mut fields = Vec::new();
         let mut bits = 0u32;
+        let mut varbit = None;
         for f in json::list(t, "fields", ctx)? {
             let f = json::as_list(f, "field", ctx)?;
             let (Some(fname), Some(width)) = (f.first(), f.get(1)) else {
                 return Err(LoadError::invalid("expected a field as [name, width, signed]", ctx));
             };
             let fname = json::as_text(fname, "field name", ctx)?;
+            self.numbers.insert((type_id, fname.to_owned()), fields.len() + usize::from(varbit.is_some()));
+            if width.as_str() == Some("*") {
+                if varbit.is_some() || metadata || t.get("length_exp").is_some_and(|v| !v.is_null()) {
+                    let what =
+                        format!("{fname}: a second varbit, one in metadata, or one whose length its type computes");
+                    return Err(LoadError::unsupported(what, ctx));
+                }
+                let (at, len) = (self.alloc(1, ctx)?, self.alloc(1, ctx)?);
+                let max_bytes = t.get("max_length").and_then(Value::as_u64).unwrap_or(0).min(MAX_VARBIT_BYTES) as u32;
+                varbit = Some(Varbit { at, bits: len, before: fields.len(), max_bits: 0, max_bytes });
+                self.varbits.insert((name.to_owned(), fname.to_owned()), self.headers.len());
+                continue;
+            }
             let Some(width) = width.as_u64() else {
-                return Err(LoadError::unsupported(format!("the variable-length field {fname}"), ctx));
+                return Err(LoadError::invalid(format!("the width of {fname} is no number"), ctx));
             };
             if width == 0 || width > u64::from(MAX_WIDTH) {
                 return Err(LoadError::unsupported(
@@ -150,12 +228,9 @@ impl Layout {
                     ctx,
                 ));
             }
-            if f.get(3).and_then(Value::as_bool).unwrap_or(false) {
-                return Err(LoadError::unsupported(format!("the saturating field {fname}"), ctx));
-            }
             let width = width as u32;
             let field = Field {
-                slot: self.alloc(if width > 64 { 2 } else { 1 }, ctx)?,
+                slot: self.alloc(usize::from(words(width)), ctx)?,
                 width,
                 signed: f.get(2).and_then(Value::as_bool).unwrap_or(false),
                 valid: (!metadata).then_some(valid),
@@ -163,6 +238,9 @@ impl Layout {
             };
             bits += width;
             fields.push(field);
+            if f.get(3).and_then(Value::as_bool).unwrap_or(false) {
+                self.saturating.insert(field.slot);
+            }
             self.fields.insert((name.to_owned(), fname.to_owned()), field);
         }
         if !metadata && !bits.is_multiple_of(8) {
@@ -171,7 +249,12 @@ impl Layout {
         let validity = Field { slot: valid, width: 1, signed: false, valid: None, bit_offset: 0 };
         self.fields.insert((name.to_owned(), "$valid$".to_owned()), validity);
         self.by_name.insert(name.to_owned(), self.headers.len());
-        self.headers.push(Header { type_id, metadata, valid, bytes: bits / 8, fields, origin, wire: None });
+        if let Some(v) = &mut varbit {
+            let most = if v.max_bytes == 0 { MAX_VARBIT_BYTES as u32 } else { v.max_bytes };
+            v.max_bits = most.saturating_sub(bits / 8) * 8;
+        }
+        let bytes = bits / 8;
+        self.headers.push(Header { type_id, metadata, valid, bytes, fields, origin, varbit, ..Header::default() });
         Ok(())
     }
 
@@ -203,6 +286,11 @@ impl Layout {
             width: f.width,
         };
         self.fields.iter().map(named).collect()
+    }
+
+    /// The header whose varbit `header.field` is, if it is one.
+    pub(crate) fn varbit(&self, header: &str, field: &str) -> Option<usize> {
+        self.varbits.get(&(header.to_owned(), field.to_owned())).copied()
     }
 
     /// The number of the header `name`.

@@ -17,6 +17,7 @@ mod effects;
 mod entry;
 mod error;
 mod exec;
+mod hashes;
 mod info;
 mod json;
 mod layout;
@@ -24,14 +25,17 @@ mod marks;
 mod native;
 mod ops;
 mod program;
+mod stacks;
 mod tables;
+mod tree;
 
 pub use entry::{ActionCall, CounterValue, EntrySpec, EntryView, MatchValue, MeterConfig};
 pub use error::{LoadError, TableError};
 pub use exec::{Batch, MAX_FRAME, MAX_TRACE_BYTES, Worker, WorkerStats};
+pub use hashes::CrcParams;
 pub use info::{
     ActionInfo, ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, ParamInfo, RegisterInfo, TableInfo,
-    TableIx,
+    TableIx, ValueSetInfo,
 };
 pub use marks::Marking;
 pub use program::Program;

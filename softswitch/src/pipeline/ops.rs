@@ -315,6 +315,16 @@ pub(crate) enum Op {
     UpdateChecksum {
         ix: u16,
     },
+
+    /// Walks `Program::slow[ix]`.
+    Slow {
+        ix: u32,
+    },
+    /// Extracts as `Program::slow_extracts[ix]` says; goes to `t` if it fails.
+    SlowExtract {
+        ix: u32,
+        t: u32,
+    },
 }
 
 impl Op {
@@ -333,6 +343,7 @@ impl Op {
             | Self::Extract { t, .. }
             | Self::Lookahead { t, .. }
             | Self::Advance { t, .. }
+            | Self::SlowExtract { t, .. }
             | Self::ParseFail { t, .. }
             | Self::State { t } => Some(t),
             _ => None,

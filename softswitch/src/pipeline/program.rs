@@ -4,10 +4,12 @@ use super::calc::Calc;
 use super::compile;
 use super::entry::{ActionCall, EntrySpec};
 use super::error::LoadError;
-use super::info::{ActionInfo, CounterInfo, MeterInfo, RegisterInfo, TableInfo, TableIx};
+use super::info::{ActionInfo, CounterInfo, MeterInfo, RegisterInfo, TableInfo, TableIx, ValueSetInfo};
 use super::layout::{Field, Header, Slot};
 use super::marks::{Mark, Marking, Named};
 use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt, Ways};
+use super::stacks::Stack;
+use super::tree::{Slow, SlowExtract};
 use std::sync::Arc;
 
 /// The default action of a table, as the program has it.
@@ -33,6 +35,16 @@ pub(crate) struct StdMeta {
     pub enq_timestamp: Option<Field>,
 }
 
+/// The numbers of the parser errors that the target itself raises.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ParserErrors {
+    pub packet_too_short: u64,
+    pub stack_out_of_bounds: u64,
+    pub header_too_short: u64,
+    pub timeout: u64,
+    pub invalid_argument: u64,
+}
+
 /// A program, compiled from BMv2 JSON. Immutable; any number of [`Dataplane`](super::Dataplane)s may run it.
 #[derive(Debug, Default)]
 pub struct Program {
@@ -41,6 +53,7 @@ pub struct Program {
     pub(crate) counters: Vec<CounterInfo>,
     pub(crate) meters: Vec<MeterInfo>,
     pub(crate) registers: Vec<RegisterInfo>,
+    pub(crate) value_sets: Vec<ValueSetInfo>,
     pub(crate) keys: Vec<(Vec<KeyPart>, u32)>,
     pub(crate) defaults: Vec<DefaultAction>,
     pub(crate) const_entries: Vec<Vec<EntrySpec>>,
@@ -54,16 +67,24 @@ pub struct Program {
     pub(crate) selects: Vec<Select>,
     pub(crate) ways: Vec<Ways>,
     pub(crate) lookaheads: Vec<Lookahead>,
+    pub(crate) stacks: Vec<Stack>,
+    pub(crate) slow: Vec<Slow>,
+    pub(crate) slow_extracts: Vec<SlowExtract>,
     pub(crate) calcs: Vec<Calc>,
+    /// The calculations' names.
+    pub(crate) calc_names: Vec<String>,
     pub(crate) hashes: Vec<HashOp>,
     pub(crate) checksums: Vec<ChecksumOp>,
     pub(crate) table_rt: Vec<TableRt>,
     pub(crate) std: StdMeta,
+    pub(crate) errors: ParserErrors,
     /// Slots of fields and validity bits; they come first and are 0 when a packet starts.
     pub(crate) field_slots: usize,
     pub(crate) slots: usize,
     /// 1 once the program has called `exit`.
     pub(crate) exit_slot: Slot,
+    /// Rounds of loops in actions so far.
+    pub(crate) loop_slot: Slot,
     /// What stopped the parser; 0 if nothing did.
     pub(crate) error_slot: Slot,
     /// 1 if a checksum was wrong.
@@ -137,6 +158,11 @@ impl Program {
     /// The registers.
     pub fn registers(&self) -> &[RegisterInfo] {
         &self.registers
+    }
+
+    /// The parser's value sets.
+    pub fn value_sets(&self) -> &[ValueSetInfo] {
+        &self.value_sets
     }
 
     /// The table of this name.

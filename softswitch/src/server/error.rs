@@ -57,6 +57,7 @@ impl From<TableError> for Refused {
             | TableError::BadPriority { .. }
             | TableError::BadAction { .. }
             | TableError::NoDirect { .. }
+            | TableError::BadHash { .. }
             | TableError::BadMeter { .. } => Code::InvalidArgument,
         };
         Self::new(code, error.to_string())

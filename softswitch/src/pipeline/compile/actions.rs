@@ -5,9 +5,13 @@ use super::super::info::{ActionInfo, ParamInfo};
 use super::super::json;
 use super::super::layout::{DROP_PORT, Field, Slot};
 use super::super::ops::{HashOp, Op};
+use super::super::tree::{Expr, Place, Slow, Ty};
 use super::Compiler;
-use super::expr::{Expr, Scope, parse_number};
+use super::expr::{parse_bool, parse_number};
 use serde_json::Value;
+
+/// Rounds of all loops in actions together that one packet may run; then the loop is left.
+const MAX_ROUNDS: u64 = 1 << 20;
 
 /// An action as the JSON defines it, with the slots of its parameters.
 #[derive(Debug, Clone)]
@@ -72,18 +76,17 @@ impl<'a> Compiler<'a> {
                 let Some((target, cond)) = params.split_last() else {
                     return Err(LoadError::invalid(format!("{op} without a target"), &src.ctx));
                 };
-                let scope = Scope { layout: &self.b.layout, params: &src.params, ctx: &src.ctx };
-                // Only forward jumps, so that every action ends.
+                let scope = self.scope(&src.params, &src.ctx);
                 let to = super::expr::parse(target, &scope)?.constant().and_then(|n| usize::try_from(n).ok());
-                let to = to.filter(|n| *n > at && *n < labels.len());
-                let to = to.ok_or_else(|| LoadError::invalid(format!("{op} that does not go forward"), &src.ctx))?;
-                match cond.first() {
-                    None => self.b.emit(Op::Jmp { t: labels[to].0 }),
-                    Some(c) => {
-                        let c = super::expr::parse_bool(c, &scope)?;
-                        self.b.gen_branch(&c, labels[to], false)?;
-                    }
+                let to = to.filter(|n| *n < labels.len());
+                let to = to.ok_or_else(|| LoadError::invalid(format!("{op} to nowhere"), &src.ctx))?;
+                let cond = cond.first().map(|c| super::expr::parse_bool(c, &scope)).transpose()?;
+                let on = self.b.label();
+                if let Some(c) = cond {
+                    self.b.gen_branch(&c, on, true)?;
                 }
+                self.gen_jump(labels[to], to <= at)?;
+                self.b.place(on);
             } else {
                 self.mark_step(p);
                 self.gen_primitive(p, &src.params, &src.ctx)?;
@@ -97,30 +100,30 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
+    /// A jump inside an action. What goes back is counted, so that every packet ends.
+    fn gen_jump(&mut self, to: super::builder::Label, back: bool) -> Result<(), LoadError> {
+        if !back {
+            self.b.emit(Op::Jmp { t: to.0 });
+            return Ok(());
+        }
+        let (d, one, most) = (self.out.loop_slot, self.b.constant(1)?, self.b.constant(MAX_ROUNDS)?);
+        self.b.emit(Op::Add { d, a: d, b: one, w: 64 });
+        self.b.emit(Op::BrLtU { a: d, b: most, t: to.0 });
+        Ok(())
+    }
+
     /// Code of one primitive other than the jumps.
     pub(super) fn gen_primitive(&mut self, p: &Value, params: &[(Slot, u32)], ctx: &str) -> Result<(), LoadError> {
         let op = json::text(p, "op", ctx)?;
         let args = json::list(p, "parameters", ctx)?;
-        let number = |c: &Self, v: &Value| parse_number(v, &Scope { layout: &c.b.layout, params, ctx });
+        let number = |c: &Self, v: &Value| parse_number(v, &c.scope(params, ctx));
+        if self.gen_header_primitive(op, args, params, ctx)? {
+            return Ok(());
+        }
         match (op, args) {
             ("assign" | "modify_field", [dst, src]) => {
-                let (dst, e) = (self.target(dst, ctx)?, number(self, src)?);
-                self.b.gen_assign(dst, &e)?;
-            }
-            ("add_header", [h]) => {
-                let h = self.header_arg(h, ctx)?;
-                self.b.emit(Op::AddHeader { h });
-            }
-            ("remove_header", [h]) => {
-                let h = self.header_arg(h, ctx)?;
-                self.b.emit(Op::RemoveHeader { h });
-            }
-            ("assign_header" | "copy_header", [d, s]) => {
-                let (d, s) = (self.header_arg(d, ctx)?, self.header_arg(s, ctx)?);
-                if self.b.layout.headers[usize::from(d)].type_id != self.b.layout.headers[usize::from(s)].type_id {
-                    return Err(LoadError::invalid("an assignment between headers of different types", ctx));
-                }
-                self.b.emit(Op::CopyHeader { d, s });
+                let (dst, e) = (self.place(dst, params, ctx)?, number(self, src)?);
+                self.gen_put(dst, e)?;
             }
             ("mark_to_drop" | "drop", _) => {
                 let spec = self.b.layout.field("standard_metadata", "egress_spec", ctx)?;
@@ -130,13 +133,19 @@ impl<'a> Compiler<'a> {
                 }
             }
             ("modify_field_with_hash_based_offset", [dst, base, calc, size]) => {
-                let dst = self.target(dst, ctx)?;
+                let (dst, then) = {
+                    let to = self.place(dst, params, ctx)?;
+                    self.result(to)?
+                };
                 let calc = self.calculation(json::text(calc, "value", ctx)?, ctx)?;
                 let (base, size) = (number(self, base)?, number(self, size)?);
                 let (base, size) = (self.b.gen_u64(&base)?, self.b.gen_u64(&size)?);
                 let ix = self.index(self.out.hashes.len(), "hash calls")?;
                 self.out.hashes.push(HashOp { calc, base, size, dst });
                 self.b.emit(Op::Hash { ix });
+                if let Some(to) = then {
+                    self.gen_put(to, Expr::Field(dst))?;
+                }
             }
             ("count", [counter, index]) => {
                 let counter = named(&self.counter_names, counter, "counter", ctx)?;
@@ -146,32 +155,57 @@ impl<'a> Compiler<'a> {
             }
             ("execute_meter", [meter, index, dst]) => {
                 let meter = named(&self.meter_names, meter, "meter", ctx)?;
-                let dst = self.narrow_target(dst, ctx)?;
+                let to = self.place(dst, params, ctx)?;
                 let index = number(self, index)?;
                 let index = self.b.gen_u64(&index)?;
-                self.b.emit(Op::Meter { meter, index, d: dst.slot, w: dst.width as u8 });
+                match to {
+                    Place::Field(f) if !f.wide() && !f.signed => {
+                        self.b.emit(Op::Meter { meter, index, d: f.slot, w: f.width as u8 });
+                    }
+                    to => {
+                        // Beyond the array the destination keeps its value, so it starts with that.
+                        let d = self.b.temp()?;
+                        let kept = self.kept(&to);
+                        self.b.gen_slow(Slow::Assign { to: Place::Slots { slot: d, words: 1 }, value: kept })?;
+                        self.b.emit(Op::Meter { meter, index, d, w: 64 });
+                        self.gen_put(
+                            to,
+                            Expr::Field(Field { slot: d, width: 64, signed: false, valid: None, bit_offset: 0 }),
+                        )?;
+                    }
+                }
             }
             ("register_read", [dst, reg, index]) => {
-                let dst = self.target(dst, ctx)?;
-                let reg = named(&self.register_names, reg, "register", ctx)?;
+                let to = self.place(dst, params, ctx)?;
+                let name = json::text(reg, "value", ctx)?;
+                let (reg, width) =
+                    *self.register_names.get(name).ok_or_else(|| LoadError::unknown("register", name, ctx))?;
                 let index = number(self, index)?;
-                let index = self.b.gen_u64(&index)?;
-                if dst.wide() {
-                    return Err(LoadError::unsupported("a register read into a field wider than 64 bits", ctx));
+                match to {
+                    Place::Field(dst) if width <= 64 && !dst.wide() => {
+                        let index = self.b.gen_u64(&index)?;
+                        // Beyond the array the destination keeps its value, so the cell is read in place and then cut.
+                        self.b.emit(Op::RegRead { reg, index, d: dst.slot });
+                        self.b.emit(if dst.signed {
+                            Op::Sext { d: dst.slot, a: dst.slot, w: dst.width as u8 }
+                        } else {
+                            Op::Mov { d: dst.slot, a: dst.slot, w: dst.width as u8 }
+                        });
+                    }
+                    to => self.b.gen_slow(Slow::RegRead { to, reg, index, width })?,
                 }
-                // Beyond the array the destination keeps its value, so the cell is read in place and then cut.
-                self.b.emit(Op::RegRead { reg, index, d: dst.slot });
-                self.b.emit(if dst.signed {
-                    Op::Sext { d: dst.slot, a: dst.slot, w: dst.width as u8 }
-                } else {
-                    Op::Mov { d: dst.slot, a: dst.slot, w: dst.width as u8 }
-                });
             }
             ("register_write", [reg, index, src]) => {
-                let reg = named(&self.register_names, reg, "register", ctx)?;
+                let name = json::text(reg, "value", ctx)?;
+                let (reg, width) =
+                    *self.register_names.get(name).ok_or_else(|| LoadError::unknown("register", name, ctx))?;
                 let (index, src) = (number(self, index)?, number(self, src)?);
-                let (index, a) = (self.b.gen_u64(&index)?, self.b.gen_u64(&src)?);
-                self.b.emit(Op::RegWrite { reg, index, a });
+                if width > 64 {
+                    self.b.gen_slow(Slow::Assign { to: Place::Register { reg, index }, value: src })?;
+                } else {
+                    let (index, a) = (self.b.gen_u64(&index)?, self.b.gen_u64(&src)?);
+                    self.b.emit(Op::RegWrite { reg, index, a });
+                }
             }
             ("truncate", [len]) => {
                 let len = number(self, len)?;
@@ -179,17 +213,19 @@ impl<'a> Compiler<'a> {
                 self.b.emit(Op::Truncate { a });
             }
             ("assert" | "assume", [cond]) => {
-                let cond = number(self, cond)?;
-                let v = self.b.gen_value(&cond, super::genexpr::Need::Exact)?;
-                self.b.emit(Op::Assert { a: v.slot });
+                let holds = Expr::FromBool(Box::new(parse_bool(cond, &self.scope(params, ctx))?));
+                let a = self.b.gen_u64(&holds)?;
+                self.b.emit(Op::Assert { a });
             }
             ("exit", _) => {
                 let a = self.b.constant(1)?;
                 self.b.emit(Op::Mov { d: self.exit_slot, a, w: 1 });
             }
-            // Messages are for a person who debugs one packet; they change nothing.
-            ("log_msg" | "no_op", _) => {}
+            ("no_op", _) => {}
             (other, args) => {
+                if self.gen_more(other, args, params, ctx)? {
+                    return Ok(());
+                }
                 return Err(LoadError::unsupported(
                     format!("the primitive {other} with {} parameters", args.len()),
                     ctx,
@@ -199,30 +235,14 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn target(&self, v: &Value, ctx: &str) -> Result<Field, LoadError> {
-        match json::text(v, "type", ctx)? {
-            "field" => {
-                let (h, f) = json::pair(json::get(v, "value", ctx)?, ctx)?;
-                self.b.layout.field(h, f, ctx)
-            }
-            other => Err(LoadError::unsupported(format!("an assignment to a {other}"), ctx)),
+    /// The value that is in a place.
+    fn kept(&self, at: &Place) -> Expr {
+        match at {
+            Place::Field(f) => Expr::Field(*f),
+            Place::At { header, field } => Expr::At { header: header.clone(), field: *field, ty: Ty::u(64) },
+            Place::Register { reg, index } => Expr::Register { reg: *reg, index: Box::new(index.clone()), width: 64 },
+            Place::Slots { .. } => Expr::Const(false, 0),
         }
-    }
-
-    fn narrow_target(&self, v: &Value, ctx: &str) -> Result<Field, LoadError> {
-        let f = self.target(v, ctx)?;
-        if f.wide() || f.signed {
-            return Err(LoadError::unsupported("a result in a signed field or one wider than 64 bits", ctx));
-        }
-        Ok(f)
-    }
-
-    fn header_arg(&self, v: &Value, ctx: &str) -> Result<u16, LoadError> {
-        let kind = json::text(v, "type", ctx)?;
-        if kind != "header" {
-            return Err(LoadError::unsupported(format!("a header operation on a {kind}"), ctx));
-        }
-        Ok(self.b.layout.header(json::text(v, "value", ctx)?, ctx)? as u16)
     }
 }
 

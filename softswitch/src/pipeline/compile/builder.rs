@@ -3,6 +3,7 @@
 use super::super::error::LoadError;
 use super::super::layout::{Layout, Slot};
 use super::super::ops::Op;
+use super::super::tree::Slow;
 use std::collections::HashMap;
 
 /// Most instructions that a program may compile to.
@@ -16,6 +17,8 @@ pub(crate) struct Label(pub u32);
 pub(crate) struct Builder {
     pub layout: Layout,
     pub code: Vec<Op>,
+    /// Trees that instructions refer to.
+    pub slow: Vec<Slow>,
     labels: Vec<Option<u32>>,
     consts: HashMap<u64, Slot>,
     wide_consts: HashMap<u128, Slot>,
@@ -38,6 +41,7 @@ impl Builder {
         Self {
             layout,
             code: Vec::new(),
+            slow: Vec::new(),
             labels: Vec::new(),
             consts: HashMap::new(),
             wide_consts: HashMap::new(),

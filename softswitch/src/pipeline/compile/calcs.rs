@@ -3,9 +3,11 @@
 use super::super::calc::{Algo, Calc, Input};
 use super::super::error::LoadError;
 use super::super::json;
+use super::super::layout::{MAX_WIDTH, Part};
 use super::super::ops::{ChecksumOp, Op};
 use super::Compiler;
-use super::expr::{Scope, parse_bool};
+use super::expr::parse_bool;
+use num_bigint::Sign;
 use serde_json::Value;
 
 impl Compiler<'_> {
@@ -18,34 +20,52 @@ impl Compiler<'_> {
                 Algo::by_name(algo).ok_or_else(|| LoadError::unsupported(format!("the algorithm {algo}"), &ctx))?;
             let (mut inputs, mut payload) = (Vec::new(), false);
             for i in json::list(c, "input", &ctx)? {
-                if payload {
-                    return Err(LoadError::unsupported("an input after the payload", &ctx));
-                }
                 match json::text(i, "type", &ctx)? {
                     "field" => {
                         let (h, f) = json::pair(json::get(i, "value", &ctx)?, &ctx)?;
-                        inputs.push(Input::Field(self.b.layout.field(h, f, &ctx)?));
+                        match self.b.layout.varbit(h, f) {
+                            Some(h) => {
+                                let h = &self.b.layout.headers[h];
+                                inputs.extend(h.varbit.map(|v| Input::Varbit(v, h.valid)));
+                            }
+                            None => inputs.push(Input::Field(self.b.layout.field(h, f, &ctx)?)),
+                        }
                     }
                     "hexstr" => {
                         let width = json::number(i, "bitwidth", &ctx)?;
-                        if width == 0 || width > 128 {
-                            return Err(LoadError::unsupported(format!("a constant of {width} bits"), &ctx));
+                        let value = json::big(json::get(i, "value", &ctx)?, &ctx)?;
+                        if width == 0
+                            || width > u64::from(MAX_WIDTH)
+                            || value.sign() == Sign::Minus
+                            || value.bits() > width
+                        {
+                            return Err(LoadError::invalid(format!("a constant that does not fit {width} bits"), &ctx));
                         }
-                        let value = json::unsigned(json::get(i, "value", &ctx)?, &ctx)?;
-                        if width < 128 && value >> width != 0 {
-                            return Err(LoadError::invalid("a constant wider than its bitwidth", &ctx));
+                        // The first part has what is over whole words.
+                        let mut left = width as u32;
+                        while left > 0 {
+                            let width = (left - 1) % 64 + 1;
+                            left -= width;
+                            let word = (&value >> left) % (1u128 << 64) % (1u128 << width);
+                            inputs.push(Input::Const { value: u128::try_from(word).unwrap_or(0), width });
                         }
-                        inputs.push(Input::Const { value, width: width as u32 });
                     }
                     "header" => {
                         let h = self.b.layout.header(json::text(i, "value", &ctx)?, &ctx)?;
-                        inputs.extend(self.b.layout.headers[h].fields.iter().map(|f| Input::Field(*f)));
+                        let h = &self.b.layout.headers[h];
+                        for part in (0..).map_while(|n| h.numbered(n)) {
+                            inputs.push(match part {
+                                Part::Field(f) => Input::Field(f),
+                                Part::Varbit(v) => Input::Varbit(v, h.valid),
+                            });
+                        }
                     }
                     "payload" => payload = true,
                     other => return Err(LoadError::unsupported(format!("an input of type {other}"), &ctx)),
                 }
             }
             self.calc_names.insert(name.to_owned(), self.out.calcs.len());
+            self.out.calc_names.push(name.to_owned());
             self.out.calcs.push(Calc::new(algo, inputs, payload));
         }
         Ok(())
@@ -73,16 +93,13 @@ impl Compiler<'_> {
             }
             let (h, f) = json::pair(json::get(c, "target", &ctx)?, &ctx)?;
             let target = self.b.layout.field(h, f, &ctx)?;
-            if target.wide() {
-                return Err(LoadError::unsupported("a checksum wider than 64 bits", &ctx));
-            }
             let calc = self.calculation(json::text(c, "calculation", &ctx)?, &ctx)?;
             let skip = self.b.label();
             if verify && let Some(a) = target.valid {
                 self.b.emit(Op::BrZ { a, t: skip.0 });
             }
             if let Some(cond) = c.get("if_cond").filter(|v| !v.is_null()) {
-                let cond = parse_bool(cond, &Scope { layout: &self.b.layout, params: &[], ctx: &ctx })?;
+                let cond = parse_bool(cond, &self.scope(&[], &ctx))?;
                 self.b.gen_branch(&cond, skip, false)?;
                 self.b.release();
             }

@@ -6,7 +6,7 @@ use super::super::marks::Marking;
 use super::super::ops::Op;
 use super::Compiler;
 use super::builder::Label;
-use super::expr::{Scope, parse_bool};
+use super::expr::parse_bool;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
@@ -92,8 +92,7 @@ impl<'a> Compiler<'a> {
     fn gen_conditional(&mut self, name: &str, c: &Value, nodes: &Nodes<'_>) -> Result<Vec<Option<String>>, LoadError> {
         self.b.ctx = format!("conditional {name}");
         let ctx = self.b.ctx.clone();
-        let cond =
-            parse_bool(json::get(c, "expression", &ctx)?, &Scope { layout: &self.b.layout, params: &[], ctx: &ctx })?;
+        let cond = parse_bool(json::get(c, "expression", &ctx)?, &self.scope(&[], &ctx))?;
         let yes = nodes.find(c.get("true_next"), self.end, &ctx)?;
         let no = nodes.find(c.get("false_next"), self.end, &ctx)?;
         let (yes, no) = self.mark_branch(name, c, yes, no);

@@ -1,174 +1,24 @@
-//! Expressions of the JSON as a tree, with the range of values that each node can take.
-//!
-//! BMv2 evaluates expressions in integers of any size and cuts only where the program says so. We know from the tree
-//! how large each intermediate value can get, so the generator can pick 64 or 128 bits and still give the same result.
+//! Reading expressions of the JSON.
 
 use super::super::error::LoadError;
 use super::super::json;
-use super::super::layout::{Field, Layout, Slot};
+use super::super::layout::{Layout, MAX_WIDTH, Slot};
+use super::super::tree::{Bin, Expr, HeaderAt, Rel};
+use super::refs::{any, field_of, header, last, named_field, plain_index, same, stack, union_members, valid, varbit};
+use num_bigint::{BigInt, Sign};
 use serde_json::Value;
+use std::collections::HashMap;
 
 /// Deepest nesting of an expression that is accepted (the compiler recurses).
 const MAX_DEPTH: usize = 512;
-
-/// The values of an expression: `-(2^bits)..2^bits` if `neg`, else `0..2^bits`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ty {
-    pub neg: bool,
-    pub bits: u32,
-}
-
-impl Ty {
-    pub(crate) fn u(bits: u32) -> Self {
-        Self { neg: false, bits }
-    }
-    pub(crate) fn s(bits: u32) -> Self {
-        Self { neg: true, bits }
-    }
-    /// Fits one slot: as u64, or as i64.
-    pub(crate) fn narrow(self) -> bool {
-        self.bits <= if self.neg { 63 } else { 64 }
-    }
-    /// Fits two slots: as u128, or as i128.
-    pub(crate) fn wide(self) -> bool {
-        self.bits <= if self.neg { 127 } else { 128 }
-    }
-    pub(crate) fn join(self, o: Self) -> Self {
-        Self { neg: self.neg || o.neg, bits: self.bits.max(o.bits) }
-    }
-}
-
-/// Arithmetic with two operands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bin {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Rem,
-    And,
-    Or,
-    Xor,
-    Shl,
-    Shr,
-}
-
-/// A comparison of two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rel {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-}
-
-/// An expression. The boolean variants are those that [`Expr::is_bool`] tells.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Expr {
-    Field(Field),
-    /// Sign and magnitude.
-    Const(bool, u128),
-    /// A parameter of the action.
-    Param(Slot, u32),
-    Bin(Bin, Box<Expr>, Box<Expr>),
-    Not(Box<Expr>),
-    /// Cast to a signed number of so many bits.
-    TwoComp(Box<Expr>, u32),
-    /// Clamp to an unsigned (`false`) or signed number of so many bits.
-    Sat(Box<Expr>, u32, bool),
-    Choose(Box<Expr>, Box<Expr>, Box<Expr>),
-    FromBool(Box<Expr>),
-
-    Bool(bool),
-    Valid(Slot),
-    Rel(Rel, Box<Expr>, Box<Expr>),
-    BoolEq(Box<Expr>, Box<Expr>, bool),
-    AndAlso(Box<Expr>, Box<Expr>),
-    OrElse(Box<Expr>, Box<Expr>),
-    Negate(Box<Expr>),
-    NonZero(Box<Expr>),
-}
-
-impl Expr {
-    /// It yields a truth value.
-    pub(crate) fn is_bool(&self) -> bool {
-        match self {
-            Self::Choose(_, a, _) => a.is_bool(),
-            Self::Bool(_)
-            | Self::Valid(_)
-            | Self::Rel(..)
-            | Self::BoolEq(..)
-            | Self::AndAlso(..)
-            | Self::OrElse(..)
-            | Self::Negate(_)
-            | Self::NonZero(_) => true,
-            _ => false,
-        }
-    }
-
-    /// What values a number can take.
-    pub(crate) fn ty(&self) -> Ty {
-        match self {
-            Self::Field(f) if f.signed => Ty::s(f.width - 1),
-            Self::Field(f) => Ty::u(f.width),
-            Self::Param(_, w) => Ty::u(*w),
-            Self::Const(false, m) => Ty::u(128 - m.leading_zeros()),
-            // -(2^k) fits k bits
-            Self::Const(true, m) => Ty::s(128 - (m - 1).leading_zeros()),
-            Self::Bin(op, a, b) => bin_ty(*op, a, b),
-            Self::Not(a) => Ty::s(a.ty().bits),
-            Self::TwoComp(_, w) | Self::Sat(_, w, true) => Ty::s(w - 1),
-            Self::Sat(_, w, false) => Ty::u(*w),
-            Self::Choose(_, a, b) => a.ty().join(b.ty()),
-            _ => Ty::u(1),
-        }
-    }
-
-    /// The value of a non-negative constant.
-    pub(crate) fn constant(&self) -> Option<u128> {
-        match self {
-            Self::Const(false, m) => Some(*m),
-            _ => None,
-        }
-    }
-}
-
-fn bin_ty(op: Bin, a: &Expr, b: &Expr) -> Ty {
-    let (x, y) = (a.ty(), b.ty());
-    let j = x.join(y);
-    match op {
-        Bin::Add => Ty { neg: j.neg, bits: j.bits.saturating_add(1) },
-        Bin::Sub => Ty::s(j.bits.saturating_add(1)),
-        Bin::Mul => Ty { neg: j.neg, bits: x.bits.saturating_add(y.bits).saturating_add(u32::from(x.neg && y.neg)) },
-        Bin::Div => x,
-        Bin::Rem => Ty { neg: x.neg, bits: j.bits.min(x.bits) },
-        Bin::And => match (x.neg, y.neg) {
-            (false, false) => Ty::u(x.bits.min(y.bits)),
-            (false, true) => Ty::u(x.bits),
-            (true, false) => Ty::u(y.bits),
-            (true, true) => j,
-        },
-        Bin::Or | Bin::Xor => j,
-        Bin::Shl => {
-            let most = b
-                .constant()
-                .map_or_else(|| 1u32.checked_shl(y.bits).unwrap_or(u32::MAX), |k| k.try_into().unwrap_or(u32::MAX));
-            Ty { neg: x.neg, bits: x.bits.saturating_add(most) }
-        }
-        Bin::Shr => match b.constant() {
-            Some(k) => Ty { neg: x.neg, bits: x.bits.saturating_sub(k.try_into().unwrap_or(u32::MAX)) },
-            None => x,
-        },
-    }
-}
 
 /// What names mean inside an expression.
 pub(crate) struct Scope<'a> {
     pub layout: &'a Layout,
     /// Slot and width of each parameter of the action.
     pub params: &'a [(Slot, u32)],
+    /// Number and width of each register.
+    pub registers: &'a HashMap<String, (u16, u32)>,
     /// The object of the JSON, for errors.
     pub ctx: &'a str,
 }
@@ -191,11 +41,11 @@ pub(crate) fn parse_number(v: &Value, scope: &Scope<'_>) -> Result<Expr, LoadErr
     Ok(number(e))
 }
 
-fn number(e: Expr) -> Expr {
+pub(super) fn number(e: Expr) -> Expr {
     if e.is_bool() { Expr::FromBool(Box::new(e)) } else { e }
 }
 
-fn parse_at(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadError> {
+pub(super) fn parse_at(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadError> {
     let ctx = scope.ctx;
     if depth > MAX_DEPTH {
         return Err(LoadError::unsupported(format!("an expression nested deeper than {MAX_DEPTH}"), ctx));
@@ -208,13 +58,19 @@ fn parse_at(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadErro
     match json::text(v, "type", ctx)? {
         "expression" => parse_at(value, scope, depth + 1),
         "field" => {
+            if let [at, f] = json::as_list(value, "field", ctx)?
+                && at.is_object()
+            {
+                let (at, f) = (header(at, scope, depth)?, json::as_text(f, "field", ctx)?);
+                return named_field(at, f, scope);
+            }
             let (h, f) = json::pair(value, ctx)?;
+            if let Some(h) = scope.layout.varbit(h, f) {
+                return Ok(varbit(HeaderAt::One(h), scope));
+            }
             Ok(Expr::Field(scope.layout.field(h, f, ctx)?))
         }
-        "hexstr" => {
-            let (neg, mag) = json::hex(value, ctx)?;
-            Ok(Expr::Const(neg, mag))
-        }
+        "hexstr" => Ok(constant(json::big(value, ctx)?)),
         "bool" => Ok(Expr::Bool(value.as_bool().ok_or_else(|| LoadError::invalid("a bool that is none", ctx))?)),
         "local" | "runtime_data" => {
             let ix = value.as_u64().and_then(|n| usize::try_from(n).ok());
@@ -222,11 +78,60 @@ fn parse_at(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadErro
             let (slot, width) = found.ok_or_else(|| LoadError::unknown("action parameter", value, ctx))?;
             Ok(Expr::Param(*slot, *width))
         }
-        "header" => {
-            let h = scope.layout.header(json::as_text(value, "header", ctx)?, ctx)?;
-            Ok(Expr::Valid(scope.layout.headers[h].valid))
+        "stack_field" => {
+            let (stack, f) = json::pair(value, ctx)?;
+            let stack = scope.layout.header_stack(stack, ctx)?;
+            let number = scope.layout.field_number(scope.layout.stacks[stack].elements[0][0], f, ctx)?;
+            field_of(last(stack, 0, scope), number, scope)
+        }
+        "union_stack_field" => {
+            let [stack, member, f] = json::as_list(value, "union_stack_field", ctx)? else {
+                return Err(LoadError::invalid("expected [stack, member, field]", ctx));
+            };
+            let name = json::as_text(stack, "stack", ctx)?;
+            let stack = scope.layout.union_stack(name, ctx)?;
+            let member = scope.layout.union_member(name, json::as_text(member, "member", ctx)?, ctx)?;
+            let first = scope.layout.stacks[stack].elements[0].get(member).copied();
+            let first = first.ok_or_else(|| LoadError::unknown("member of the union", member, ctx))?;
+            let number = scope.layout.field_number(first, json::as_text(f, "field", ctx)?, ctx)?;
+            field_of(last(stack, member, scope), number, scope)
+        }
+        "lookahead" => {
+            let (bit_offset, width) = lookahead(value, ctx)?;
+            Ok(Expr::Lookahead { bit_offset, width })
+        }
+        "register" => {
+            let [name, index] = json::as_list(value, "register", ctx)? else {
+                return Err(LoadError::invalid("expected [register, index]", ctx));
+            };
+            let name = json::as_text(name, "register", ctx)?;
+            let (reg, width) = *scope.registers.get(name).ok_or_else(|| LoadError::unknown("register", name, ctx))?;
+            let index = Box::new(number(parse_at(index, scope, depth + 1)?));
+            Ok(Expr::Register { reg, index, width })
         }
         other => Err(LoadError::unsupported(format!("an operand of type {other}"), ctx)),
+    }
+}
+
+/// A constant of any size.
+pub(super) fn constant(v: BigInt) -> Expr {
+    match u128::try_from(v.magnitude()) {
+        Ok(m) => Expr::Const(v.sign() == Sign::Minus, m),
+        Err(_) => Expr::Big(v),
+    }
+}
+
+/// The offset and width of a lookahead.
+pub(super) fn lookahead(v: &Value, ctx: &str) -> Result<(u32, u32), LoadError> {
+    let pair = json::as_list(v, "lookahead", ctx)?;
+    match (pair.first().and_then(Value::as_u64), pair.get(1).and_then(Value::as_u64)) {
+        (Some(offset), Some(width)) if offset <= 1 << 19 && (1..=u64::from(MAX_WIDTH)).contains(&width) => {
+            Ok((offset as u32, width as u32))
+        }
+        _ => {
+            let what = format!("the lookahead {v} (offset up to 65536 bytes, width 1 to {MAX_WIDTH})");
+            Err(LoadError::unsupported(what, ctx))
+        }
     }
 }
 
@@ -242,12 +147,13 @@ fn operation(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadErr
         Err(e) => Err(e),
     };
     let width = || match parse_at(json::get(v, "right", ctx)?, scope, depth + 1)?.constant() {
-        Some(w) if (1..=128).contains(&w) => Ok(w as u32),
-        _ => Err(LoadError::unsupported(format!("{op} to a width that is not 1 to 128"), ctx)),
+        Some(w) if (1..=u128::from(MAX_WIDTH)).contains(&w) => Ok(w as u32),
+        _ => Err(LoadError::unsupported(format!("{op} to a width that is not 1 to {MAX_WIDTH}"), ctx)),
     };
     let bin = |b| Ok(simplify(b, num(left())?, num(right())?));
     let rel = |r| Ok(Expr::Rel(r, num(left())?, num(right())?));
     match op {
+        "+" if v.get("left").is_none_or(Value::is_null) => Ok(number(right()?)),
         "+" => bin(Bin::Add),
         "-" if v.get("left").is_none_or(Value::is_null) => {
             Ok(Expr::Bin(Bin::Sub, Box::new(Expr::Const(false, 0)), num(right())?))
@@ -267,16 +173,31 @@ fn operation(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadErr
         "sat_cast" => Ok(Expr::Sat(num(left())?, width()?, true)),
         "d2b" => Ok(Expr::NonZero(num(right())?)),
         "b2d" => Ok(Expr::FromBool(boolean(right())?)),
-        "valid" => match right()? {
-            e @ Expr::Valid(_) => Ok(e),
-            _ => Err(LoadError::invalid("\"valid\" of something that is no header", ctx)),
-        },
+        "valid" => Ok(valid(header(json::get(v, "right", ctx)?, scope, depth)?, scope)),
+        "valid_union" => {
+            let members = union_members(json::get(v, "right", ctx)?, scope, depth)?;
+            Ok(any(members.into_iter().map(|m| valid(m, scope))))
+        }
+        "access_field" => {
+            let h = header(json::get(v, "left", ctx)?, scope, depth)?;
+            field_of(h, plain_index(json::get(v, "right", ctx)?, ctx)?, scope)
+        }
+        "last_stack_index" | "size_stack" => {
+            let next = scope.layout.stacks[stack(json::get(v, "right", ctx)?, scope)?].next;
+            let size = Expr::Field(next);
+            if op == "size_stack" {
+                return Ok(size);
+            }
+            // BMv2 computes this in 64 bits: of an empty stack it is 2^64 - 1.
+            let last = Expr::Bin(Bin::Sub, Box::new(size), Box::new(Expr::Const(false, 1)));
+            Ok(Expr::Bin(Bin::And, Box::new(last), Box::new(Expr::Const(false, u128::from(u64::MAX)))))
+        }
         "not" => Ok(Expr::Negate(boolean(right())?)),
         "and" => Ok(Expr::AndAlso(boolean(left())?, boolean(right())?)),
         "or" => Ok(Expr::OrElse(boolean(left())?, boolean(right())?)),
         "==" | "!=" => {
-            if is_header(v, "left") || is_header(v, "right") {
-                return Err(LoadError::unsupported("a comparison of whole headers", ctx));
+            if let Some(same) = same(v, scope, depth)? {
+                return Ok(if op == "==" { same } else { Expr::Negate(Box::new(same)) });
             }
             let (a, b) = (left()?, right()?);
             if a.is_bool() && b.is_bool() {
@@ -299,10 +220,6 @@ fn operation(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Expr, LoadErr
         }
         other => Err(LoadError::unsupported(format!("operator {other}"), ctx)),
     }
-}
-
-fn is_header(v: &Value, side: &str) -> bool {
-    v.get(side).and_then(|s| s.get("type")).and_then(Value::as_str) == Some("header")
 }
 
 /// Drops masks that cannot change anything: p4c emits one around nearly every node.

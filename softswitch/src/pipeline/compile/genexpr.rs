@@ -1,13 +1,14 @@
 //! Instructions for an expression.
 //!
 //! A value is generated either *exactly* (all of it, in 64 or 128 bits as its type needs) or in its *low n bits* only,
-//! where the consumer cuts it anyway; then sums and products may wrap and everything stays in one word.
+//! where the consumer cuts it anyway; then sums and products may wrap and everything stays in one word. What 128 bits
+//! cannot hold, and what is known only when a packet runs, is left as a tree that is walked then ([`Op::Slow`]).
 
 use super::super::error::LoadError;
 use super::super::layout::{Field, Slot};
 use super::super::ops::{Cc, Op, WideOp, WideShift};
-use super::builder::{Builder, Label};
-use super::expr::{Bin, Expr, Rel, Ty};
+use super::super::tree::{Bin, Expr, Place, Slow, Ty};
+use super::builder::Builder;
 
 /// What of a value its consumer needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,14 @@ impl Builder {
 
     /// `field = e`, with the wrap-around that the field's width gives.
     pub(crate) fn gen_assign(&mut self, dst: Field, e: &Expr) -> Result<(), LoadError> {
+        if self.layout.saturating.contains(&dst.slot)
+            && !matches!(e, Expr::Sat(_, w, s) if (*w, *s) == (dst.width, dst.signed))
+        {
+            return self.gen_assign(dst, &Expr::Sat(Box::new(e.clone()), dst.width, dst.signed));
+        }
+        if dst.width > 128 {
+            return self.gen_slow(Slow::Assign { to: Place::Field(dst), value: e.clone() });
+        }
         let v = self.gen_value(e, Need::Low(dst.width))?;
         self.store(dst, v)
     }
@@ -70,9 +79,35 @@ impl Builder {
     }
 
     /// An exact value in one slot or two.
-    fn fit(&mut self, v: Val, wide: bool) -> Result<Slot, LoadError> {
+    pub(super) fn fit(&mut self, v: Val, wide: bool) -> Result<Slot, LoadError> {
         // The low slot of a wide value that is known to be narrow is its narrow form.
         if wide { Ok(self.widen(v)?.slot) } else { Ok(v.slot) }
+    }
+
+    /// An instruction that walks a tree.
+    pub(crate) fn gen_slow(&mut self, slow: Slow) -> Result<(), LoadError> {
+        let clock = self.egress_ts;
+        if clock.is_some_and(|ts| slow.reads(ts)) {
+            self.emit(Op::EgressClock);
+        }
+        let ix =
+            u32::try_from(self.slow.len()).map_err(|_| LoadError::unsupported("a program of this size", &self.ctx))?;
+        self.slow.push(slow);
+        self.emit(Op::Slow { ix });
+        Ok(())
+    }
+
+    /// The value of a tree that is walked when the packet runs, in one slot or two.
+    fn gen_tree(&mut self, e: &Expr, ty: Ty, need: Need) -> Result<Val, LoadError> {
+        let wide = match need {
+            Need::Low(n) => n > 64,
+            Need::Exact if !ty.wide() => return Err(self.too_wide(ty)),
+            Need::Exact => !ty.narrow(),
+        };
+        let slot = if wide { self.wide_temp()? } else { self.temp()? };
+        let to = Place::Slots { slot, words: if wide { 2 } else { 1 } };
+        self.gen_slow(Slow::Assign { to, value: e.clone() })?;
+        Ok(Val { slot, wide, exact: (need == Need::Exact).then_some(ty) })
     }
 
     fn too_wide(&self, t: Ty) -> LoadError {
@@ -87,6 +122,9 @@ impl Builder {
             Need::Low(n) if !ty.neg && ty.bits <= n && ty.wide() => Need::Exact,
             n => n,
         };
+        if walks(e, ty, need) {
+            return self.gen_tree(e, ty, need);
+        }
         match e {
             Expr::Field(f) => {
                 if self.egress_ts == Some(f.slot) {
@@ -144,7 +182,7 @@ impl Builder {
         }
     }
 
-    fn check(&self, ty: Ty) -> Result<(), LoadError> {
+    pub(super) fn check(&self, ty: Ty) -> Result<(), LoadError> {
         if ty.wide() { Ok(()) } else { Err(self.too_wide(ty)) }
     }
 
@@ -185,9 +223,6 @@ impl Builder {
         match op {
             Bin::Shl | Bin::Shr => self.gen_shift(op, a, b, ty, need),
             Bin::Div | Bin::Rem => {
-                if a.ty().neg || b.ty().neg {
-                    return Err(LoadError::unsupported("division of signed numbers", &self.ctx));
-                }
                 let wide = !a.ty().join(b.ty()).narrow();
                 self.check(a.ty().join(b.ty()))?;
                 let (x, y) = (self.gen_value(a, Need::Exact)?, self.gen_value(b, Need::Exact)?);
@@ -262,9 +297,6 @@ impl Builder {
     }
 
     fn gen_shift(&mut self, op: Bin, a: &Expr, b: &Expr, ty: Ty, need: Need) -> Result<Val, LoadError> {
-        if b.ty().neg {
-            return Err(LoadError::unsupported("a shift by a signed number", &self.ctx));
-        }
         let by = b.constant();
         if op == Bin::Shl {
             let wide = match need {
@@ -367,115 +399,21 @@ impl Builder {
         self.place(done);
         Ok(Val { slot: d, wide, exact: (need == Need::Exact).then_some(ty) })
     }
+}
 
-    /// A truth value as 0 or 1.
-    fn gen_bool(&mut self, e: &Expr) -> Result<Val, LoadError> {
-        let one_bit = |slot| Val { slot, wide: false, exact: Some(Ty::u(1)) };
-        match e {
-            Expr::Bool(b) => Ok(one_bit(self.constant(u64::from(*b))?)),
-            Expr::Valid(s) => Ok(one_bit(*s)),
-            Expr::Rel(rel, a, b) => {
-                let (cc, a, b, wide) = self.gen_operands(*rel, a, b)?;
-                let d = self.temp()?;
-                self.emit(if wide { Op::WSet { d, a, b, cc } } else { Op::Set { d, a, b, cc } });
-                Ok(one_bit(d))
-            }
-            _ => {
-                let d = self.temp()?;
-                let (no, done) = (self.label(), self.label());
-                self.gen_branch(e, no, false)?;
-                let (one, zero) = (self.constant(1)?, self.constant(0)?);
-                self.emit(Op::Mov { d, a: one, w: 64 });
-                self.emit(Op::Jmp { t: done.0 });
-                self.place(no);
-                self.emit(Op::Mov { d, a: zero, w: 64 });
-                self.place(done);
-                Ok(one_bit(d))
-            }
-        }
-    }
-
-    /// Both operands of a comparison, and the comparison to apply to them.
-    fn gen_operands(&mut self, rel: Rel, a: &Expr, b: &Expr) -> Result<(Cc, Slot, Slot, bool), LoadError> {
-        let t = a.ty().join(b.ty());
-        self.check(t)?;
-        let wide = !t.narrow();
-        let (x, y) = (self.gen_value(a, Need::Exact)?, self.gen_value(b, Need::Exact)?);
-        let (x, y) = (self.fit(x, wide)?, self.fit(y, wide)?);
-        let (lt, le) = if t.neg { (Cc::LtS, Cc::LeS) } else { (Cc::LtU, Cc::LeU) };
-        Ok(match rel {
-            Rel::Eq => (Cc::Eq, x, y, wide),
-            Rel::Ne => (Cc::Ne, x, y, wide),
-            Rel::Lt => (lt, x, y, wide),
-            Rel::Le => (le, x, y, wide),
-            Rel::Gt => (lt, y, x, wide),
-            Rel::Ge => (le, y, x, wide),
-        })
-    }
-
-    /// Jumps to `to` if the condition is `when`; goes on otherwise.
-    pub(crate) fn gen_branch(&mut self, e: &Expr, to: Label, when: bool) -> Result<(), LoadError> {
-        let t = to.0;
-        match e {
-            Expr::Bool(b) => {
-                if *b == when {
-                    self.emit(Op::Jmp { t });
-                }
-            }
-            Expr::Negate(a) => self.gen_branch(a, to, !when)?,
-            Expr::AndAlso(a, b) | Expr::OrElse(a, b) => {
-                // `and` jumps on false as soon as one is false; `or` on true as soon as one is true.
-                let eager = matches!(e, Expr::OrElse(..));
-                if when == eager {
-                    self.gen_branch(a, to, when)?;
-                    self.gen_branch(b, to, when)?;
-                } else {
-                    let skip = self.label();
-                    self.gen_branch(a, skip, !when)?;
-                    self.gen_branch(b, to, when)?;
-                    self.place(skip);
-                }
-            }
-            Expr::Valid(a) => self.emit(if when { Op::BrNz { a: *a, t } } else { Op::BrZ { a: *a, t } }),
-            Expr::NonZero(n) => {
-                if n.ty().narrow() {
-                    let a = self.gen_value(n, Need::Exact)?.slot;
-                    self.emit(if when { Op::BrNz { a, t } } else { Op::BrZ { a, t } });
-                } else {
-                    let rel = Expr::Rel(Rel::Ne, n.clone(), Box::new(Expr::Const(false, 0)));
-                    self.gen_branch(&rel, to, when)?;
-                }
-            }
-            Expr::Rel(rel, a, b) => {
-                let (cc, x, y, wide) = self.gen_operands(*rel, a, b)?;
-                if wide {
-                    let d = self.temp()?;
-                    self.emit(Op::WSet { d, a: x, b: y, cc });
-                    self.emit(if when { Op::BrNz { a: d, t } } else { Op::BrZ { a: d, t } });
-                } else {
-                    self.emit(branch(cc, x, y, t, when));
-                }
-            }
-            Expr::BoolEq(a, b, equal) => {
-                let (x, y) = (self.gen_bool(a)?, self.gen_bool(b)?);
-                let cc = if *equal { Cc::Eq } else { Cc::Ne };
-                self.emit(branch(cc, x.slot, y.slot, t, when));
-            }
-            Expr::Choose(c, a, b) => {
-                let (other, done) = (self.label(), self.label());
-                self.gen_branch(c, other, false)?;
-                self.gen_branch(a, to, when)?;
-                self.emit(Op::Jmp { t: done.0 });
-                self.place(other);
-                self.gen_branch(b, to, when)?;
-                self.place(done);
-            }
-            number => {
-                let v = self.gen_value(number, Need::Exact)?;
-                self.emit(if when { Op::BrNz { a: v.slot, t } } else { Op::BrZ { a: v.slot, t } });
-            }
-        }
-        Ok(())
+/// A number that is found by walking the tree. Where it says no, all operands are such that what the instructions need of
+/// them fits 128 bits.
+fn walks(e: &Expr, ty: Ty, need: Need) -> bool {
+    let exact = need == Need::Exact && !ty.wide();
+    match e {
+        Expr::At { .. } | Expr::Varbit(..) | Expr::Lookahead { .. } | Expr::Register { .. } | Expr::Big(_) => true,
+        Expr::TwoComp(_, w) => *w > 128,
+        Expr::Sat(a, w, _) => *w > 128 || !a.ty().wide(),
+        Expr::Bin(Bin::Div | Bin::Rem, a, b) => a.ty().neg || b.ty().neg || !a.ty().join(b.ty()).wide(),
+        Expr::Bin(Bin::Shl, _, b) => exact || b.ty().neg || !b.ty().wide(),
+        Expr::Bin(Bin::Shr, a, b) => !a.ty().wide() || b.ty().neg || !b.ty().wide(),
+        Expr::Field(_) | Expr::Param(..) | Expr::Const(..) | Expr::Bin(..) | Expr::Not(_) | Expr::Choose(..) => exact,
+        _ => false,
     }
 }
 
@@ -495,21 +433,6 @@ fn leaf(slot: Slot, wide: bool, ty: Ty, need: Need) -> Val {
     // The low slot of a wide leaf serves a consumer of at most 64 bits.
     match need {
         Need::Low(n) if n <= 64 => Val { slot, wide: false, exact: (!wide).then_some(ty) },
-        _ => Val { slot, wide, exact: Some(ty) },
-    }
-}
-
-fn branch(cc: Cc, a: Slot, b: Slot, t: u32, when: bool) -> Op {
-    match (cc, when) {
-        (Cc::Eq, true) | (Cc::Ne, false) => Op::BrEq { a, b, t },
-        (Cc::Ne, true) | (Cc::Eq, false) => Op::BrNe { a, b, t },
-        (Cc::LtU, true) => Op::BrLtU { a, b, t },
-        (Cc::LeU, true) => Op::BrLeU { a, b, t },
-        (Cc::LtS, true) => Op::BrLtS { a, b, t },
-        (Cc::LeS, true) => Op::BrLeS { a, b, t },
-        (Cc::LtU, false) => Op::BrLeU { a: b, b: a, t },
-        (Cc::LeU, false) => Op::BrLtU { a: b, b: a, t },
-        (Cc::LtS, false) => Op::BrLeS { a: b, b: a, t },
-        (Cc::LeS, false) => Op::BrLtS { a: b, b: a, t },
+        _ => Val { slot, wide, exact: ty.wide().then_some(ty) },
     }
 }

@@ -10,10 +10,15 @@ mod calcs;
 mod check;
 mod control;
 mod expr;
+mod genbool;
 mod genexpr;
+mod headers;
 mod marks;
 mod optimize;
 mod parser;
+mod primitives;
+mod refs;
+mod select;
 mod tables;
 mod wire;
 
@@ -24,8 +29,9 @@ use super::ops::{NarrowSelect, Op, Select, SelectFrom, TableAction, TableRt, Way
 use super::program::{Program, StdMeta};
 use actions::ActionSrc;
 use builder::{Builder, Label};
+use expr::Scope;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 pub(crate) use tables::ones;
 
@@ -44,8 +50,11 @@ struct Compiler<'a> {
     calc_names: HashMap<String, usize>,
     counter_names: HashMap<String, usize>,
     meter_names: HashMap<String, usize>,
-    register_names: HashMap<String, usize>,
+    register_names: HashMap<String, (u16, u32)>,
     table_names: HashMap<String, usize>,
+    vset_names: HashMap<String, usize>,
+    /// Value sets whose members are known to look like the key of a select.
+    shaped: HashSet<usize>,
     meter_targets: HashMap<usize, (Slot, u8)>,
     table_ways: Vec<Option<Leads>>,
     /// Where the block leads that is being generated: parser, then ingress, then egress.
@@ -63,6 +72,7 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
     let mut layout = Layout::read(&root)?;
     let error_slot = layout.alloc(1, "program")?;
     let checksum_slot = layout.alloc(1, "program")?;
+    let loop_slot = layout.alloc(1, "program")?;
     let field_slots = layout.slots;
     let mut b = Builder::new(layout);
     let end = b.label();
@@ -70,7 +80,7 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
     let mut c = Compiler {
         root: &root,
         b,
-        out: Program { marking, field_slots, exit_slot, error_slot, checksum_slot, ..Program::default() },
+        out: Program { marking, field_slots, exit_slot, error_slot, checksum_slot, loop_slot, ..Program::default() },
         actions: Vec::new(),
         action_ids: HashMap::new(),
         calc_names: HashMap::new(),
@@ -78,12 +88,16 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
         meter_names: HashMap::new(),
         register_names: HashMap::new(),
         table_names: HashMap::new(),
+        vset_names: HashMap::new(),
+        shaped: HashSet::new(),
         meter_targets: HashMap::new(),
         table_ways: Vec::new(),
         end,
         exit_slot,
     };
     c.read_std_meta()?;
+    c.read_errors()?;
+    c.read_value_sets()?;
     c.read_calculations()?;
     c.read_actions()?;
     c.read_tables()?;
@@ -101,6 +115,11 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
 }
 
 impl Compiler<'_> {
+    /// What names mean in an expression of an object of the JSON.
+    fn scope<'s>(&'s self, params: &'s [(Slot, u32)], ctx: &'s str) -> Scope<'s> {
+        Scope { layout: &self.b.layout, params, registers: &self.register_names, ctx }
+    }
+
     fn read_std_meta(&mut self) -> Result<(), LoadError> {
         let l = &self.b.layout;
         let need = |f: &str| -> Result<Field, LoadError> {
@@ -150,8 +169,8 @@ impl Compiler<'_> {
         self.mark_part(|| "checksums are updated".to_owned());
         self.gen_checksums(false)?;
         self.mark_part(|| "deparser".to_owned());
+        self.gen_deparser()?;
         self.b.emit(Op::End);
-        self.read_deparser()?;
         self.out.consts = self.b.finish()?;
         self.resolve()?;
         self.name_slots();
@@ -159,16 +178,20 @@ impl Compiler<'_> {
         self.out.code = std::mem::take(&mut self.b.code);
         self.out.slots = self.b.layout.slots;
         self.out.headers = std::mem::take(&mut self.b.layout.headers);
+        self.out.stacks = std::mem::take(&mut self.b.layout.stacks);
+        self.out.slow = std::mem::take(&mut self.b.slow);
         Ok(())
     }
 
-    fn read_deparser(&mut self) -> Result<(), LoadError> {
+    /// Code of the deparser's primitives, and the order of the headers.
+    fn gen_deparser(&mut self) -> Result<(), LoadError> {
         use super::json;
         let all = json::list(self.root, "deparsers", "program")?;
         let d = all.iter().find(|d| d.get("name").and_then(Value::as_str) == Some("deparser"));
         let d = d.ok_or_else(|| LoadError::unknown("deparser", "deparser", "program"))?;
-        if !json::list_or_empty(d, "primitives", "deparser")?.is_empty() {
-            return Err(LoadError::unsupported("a primitive in the deparser", "deparser"));
+        for p in json::list_or_empty(d, "primitives", "deparser")? {
+            self.gen_primitive(p, &[], "deparser")?;
+            self.b.release();
         }
         for h in json::list(d, "order", "deparser")? {
             let h = self.b.layout.header(json::as_text(h, "header", "deparser")?, "deparser")?;

@@ -1,13 +1,30 @@
 //! The parser: states become blocks of code that end in a `select`.
 
 use super::super::error::LoadError;
+use super::super::info::ValueSetInfo;
 use super::super::json;
-use super::super::ops::{Lookahead, Op, Select, SelectFrom, SelectPart};
+use super::super::layout::MAX_WIDTH;
+use super::super::ops::{Lookahead, Op};
+use super::super::program::ParserErrors;
+use super::super::tree::{Expr, ExtractTo, SlowExtract};
 use super::Compiler;
 use super::builder::Label;
-use super::expr::{Scope, parse_bool, parse_number};
-use serde_json::Value;
+use super::expr::{lookahead, parse_bool, parse_number};
+use serde_json::{Value, json};
 use std::collections::HashMap;
+
+/// The errors of core.p4, in the order in which BMv2 numbers those that a program does not.
+const CORE_ERRORS: [&str; 7] = [
+    "NoError",
+    "PacketTooShort",
+    "NoMatch",
+    "StackOutOfBounds",
+    "HeaderTooShort",
+    "ParserTimeout",
+    "ParserInvalidArgument",
+];
+/// Most members that a value set is given room for, whatever the program says: they are tried one after the other.
+const MAX_MEMBERS: u64 = 4096;
 
 impl Compiler<'_> {
     /// Code of the parser named "parser" (the one that simple_switch runs).
@@ -17,9 +34,6 @@ impl Compiler<'_> {
             .iter()
             .find(|p| p.get("name").and_then(Value::as_str) == Some("parser"))
             .ok_or_else(|| LoadError::unknown("parser", "parser", "program"))?;
-        if !json::list_or_empty(self.root, "parse_vsets", "program")?.is_empty() {
-            return Err(LoadError::unsupported("a parser value set", "program"));
-        }
         let states = json::list(parser, "parse_states", "parser")?;
         let done = self.end;
         let mut labels = HashMap::new();
@@ -59,18 +73,13 @@ impl Compiler<'_> {
         let name = json::text(op, "op", ctx)?;
         let params = json::list(op, "parameters", ctx)?;
         match (name, params) {
-            ("extract", [p]) => {
-                if json::text(p, "type", ctx)? != "regular" {
-                    return Err(LoadError::unsupported(format!("extract of a {}", json::text(p, "type", ctx)?), ctx));
-                }
-                let h = self.b.layout.header(json::text(p, "value", ctx)?, ctx)?;
-                if self.b.layout.headers[h].metadata {
-                    return Err(LoadError::invalid("extract of metadata", ctx));
-                }
-                self.b.emit(Op::Extract { h: h as u16, t: self.end.0 });
-            }
+            ("extract", [p]) => self.gen_extract(p, None, ctx)?,
+            ("extract_VL", [p, length]) => self.gen_extract(p, Some(length), ctx)?,
             ("set", [dst, src]) => {
                 let (h, f) = json::pair(json::get(dst, "value", ctx)?, ctx)?;
+                if self.b.layout.varbit(h, f).is_some() {
+                    return self.gen_primitive(&json!({"op": "assign_VL", "parameters": [dst, src]}), &[], ctx);
+                }
                 let dst = self.b.layout.field(h, f, ctx)?;
                 if json::text(src, "type", ctx)? == "lookahead" {
                     let (bit_offset, width) = lookahead(json::get(src, "value", ctx)?, ctx)?;
@@ -78,14 +87,18 @@ impl Compiler<'_> {
                     self.out.lookaheads.push(Lookahead { bit_offset, width, dst });
                     self.b.emit(Op::Lookahead { ix, t: self.end.0 });
                 } else {
-                    let e = parse_number(src, &self.scope(ctx))?;
+                    let e = parse_number(src, &self.scope(&[], ctx))?;
                     self.b.gen_assign(dst, &e)?;
                 }
             }
             ("verify", [cond, error]) => {
                 let ok = self.b.label();
-                let cond = parse_bool(cond, &self.scope(ctx))?;
-                let error = parse_number(error, &self.scope(ctx))?;
+                let cond = parse_bool(cond, &self.scope(&[], ctx))?;
+                let error = match error.as_u64() {
+                    // Older versions write the number itself.
+                    Some(n) => Expr::Const(false, u128::from(n)),
+                    None => parse_number(error, &self.scope(&[], ctx))?,
+                };
                 self.b.gen_branch(&cond, ok, true)?;
                 let a = self.b.gen_u64(&error)?;
                 self.b.emit(Op::ParseFail { a, t: self.end.0 });
@@ -98,7 +111,7 @@ impl Compiler<'_> {
                 self.b.emit(Op::Advance { a, t: self.end.0 });
             }
             ("advance", [p]) => {
-                let e = parse_number(p, &self.scope(ctx))?;
+                let e = parse_number(p, &self.scope(&[], ctx))?;
                 let a = self.b.gen_u64(&e)?;
                 self.b.emit(Op::Advance { a, t: self.end.0 });
             }
@@ -113,63 +126,89 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn scope<'s>(&'s self, ctx: &'s str) -> Scope<'s> {
-        Scope { layout: &self.b.layout, params: &[], ctx }
+    fn gen_extract(&mut self, p: &Value, length: Option<&Value>, ctx: &str) -> Result<(), LoadError> {
+        let value = json::get(p, "value", ctx)?;
+        let (to, h) = match json::text(p, "type", ctx)? {
+            "regular" => {
+                let h = self.b.layout.header(json::as_text(value, "value", ctx)?, ctx)?;
+                (ExtractTo::One(h), h)
+            }
+            "stack" => {
+                let stack = self.b.layout.header_stack(json::as_text(value, "value", ctx)?, ctx)?;
+                (ExtractTo::Next { stack, member: 0 }, self.b.layout.stacks[stack].elements[0][0])
+            }
+            "union_stack" => {
+                let (name, member) = json::pair(value, ctx)?;
+                let stack = self.b.layout.union_stack(name, ctx)?;
+                let member = self.b.layout.union_member(name, member, ctx)?;
+                let first = self.b.layout.stacks[stack].elements[0].get(member).copied();
+                let first = first.ok_or_else(|| LoadError::unknown("member of the union", member, ctx))?;
+                (ExtractTo::Next { stack, member }, first)
+            }
+            other => return Err(LoadError::unsupported(format!("extract of a {other}"), ctx)),
+        };
+        let header = &self.b.layout.headers[h];
+        if header.metadata {
+            return Err(LoadError::invalid("extract of metadata", ctx));
+        }
+        if header.varbit.is_some() != length.is_some() {
+            return Err(LoadError::invalid("a length of a header without a varbit, or the other way round", ctx));
+        }
+        if let (ExtractTo::One(h), None) = (to, length) {
+            self.b.emit(Op::Extract { h: h as u16, t: self.end.0 });
+            return self.gen_alone(h);
+        }
+        let length = length.map(|l| parse_number(l, &self.scope(&[], ctx))).transpose()?;
+        let ix = u32::from(self.index(self.out.slow_extracts.len(), "extractions")?);
+        self.out.slow_extracts.push(SlowExtract { to, length });
+        self.b.emit(Op::SlowExtract { ix, t: self.end.0 });
+        Ok(())
     }
 
-    fn gen_transition(
-        &mut self,
-        s: &Value,
-        find: &impl Fn(&Value, &str) -> Result<Label, LoadError>,
-        ctx: &str,
-    ) -> Result<(), LoadError> {
-        let mut parts = Vec::new();
-        let mut bits = 0;
-        for k in json::list_or_empty(s, "transition_key", ctx)? {
-            let value = json::get(k, "value", ctx)?;
-            let (from, width) = match json::text(k, "type", ctx)? {
-                "field" => {
-                    let (h, f) = json::pair(value, ctx)?;
-                    let f = self.b.layout.field(h, f, ctx)?;
-                    (SelectFrom::Slot { slot: f.slot, width: f.width }, f.width)
+    /// The parser errors have the numbers that the program gives them; what it does not name comes behind, as in BMv2.
+    pub(super) fn read_errors(&mut self) -> Result<(), LoadError> {
+        let mut numbers = HashMap::new();
+        for e in json::list_or_empty(self.root, "errors", "program")? {
+            match json::as_list(e, "error", "errors")? {
+                [name, n] => {
+                    let n = n.as_u64().ok_or_else(|| LoadError::invalid("an error without a number", "errors"))?;
+                    numbers.insert(json::as_text(name, "error", "errors")?, n);
                 }
-                "lookahead" => {
-                    let (bit_offset, width) = lookahead(value, ctx)?;
-                    (SelectFrom::Lookahead { bit_offset, width }, width)
-                }
-                other => return Err(LoadError::unsupported(format!("a select on a {other}"), ctx)),
-            };
-            let padded = width.div_ceil(8) * 8;
-            bits += padded;
-            parts.push(SelectPart { from, bits: padded });
-        }
-        if bits > 128 {
-            return Err(LoadError::unsupported(format!("a select on {bits} bits (at most 128)"), ctx));
-        }
-        let mut select = Select { parts, cases: Vec::new(), default: self.end.0, narrow: None };
-        for t in json::list(s, "transitions", ctx)? {
-            let next = find(json::get(t, "next_state", ctx)?, ctx)?;
-            let mask = t.get("mask").filter(|m| !m.is_null());
-            match t.get("type").and_then(Value::as_str).unwrap_or("hexstr") {
-                "default" => select.default = next.0,
-                // Older versions write the default as a value of its own.
-                "hexstr" if json::get(t, "value", ctx)?.as_str() == Some("default") => select.default = next.0,
-                "hexstr" => {
-                    let value = json::unsigned(json::get(t, "value", ctx)?, ctx)?;
-                    let mask = mask.map_or(Ok(u128::MAX), |m| json::unsigned(m, ctx))?;
-                    select.cases.push((value & mask, mask, next.0));
-                }
-                other => return Err(LoadError::unsupported(format!("a transition of type {other}"), ctx)),
+                _ => return Err(LoadError::invalid("expected [name, number]", "errors")),
             }
         }
-        if select.parts.is_empty() {
-            // A state without a key takes its default, whatever cases it has.
-            self.b.emit(Op::Jmp { t: select.default });
-            return Ok(());
+        let mut next = numbers.values().max().map_or(0, |n| n.saturating_add(1));
+        for name in CORE_ERRORS {
+            numbers.entry(name).or_insert_with(|| {
+                next = next.saturating_add(1);
+                next - 1
+            });
         }
-        let ix = u32::from(self.index(self.out.selects.len(), "selects")?);
-        self.out.selects.push(select);
-        self.b.emit(Op::Select { ix });
+        let number = |name: &str| numbers.get(name).copied().unwrap_or(0);
+        self.out.errors = ParserErrors {
+            packet_too_short: number("PacketTooShort"),
+            stack_out_of_bounds: number("StackOutOfBounds"),
+            header_too_short: number("HeaderTooShort"),
+            timeout: number("ParserTimeout"),
+            invalid_argument: number("ParserInvalidArgument"),
+        };
+        Ok(())
+    }
+
+    /// The program's value sets; what their members look like is known from where they are used.
+    pub(super) fn read_value_sets(&mut self) -> Result<(), LoadError> {
+        for v in json::list_or_empty(self.root, "parse_vsets", "program")? {
+            let name = json::text(v, "name", "value set")?;
+            let ctx = format!("value set {name}");
+            let width = json::number(v, "compressed_bitwidth", &ctx)?;
+            if width == 0 || width > u64::from(MAX_WIDTH) {
+                return Err(LoadError::unsupported(format!("members of {width} bits"), &ctx));
+            }
+            let max_size = v.get("max_size").and_then(Value::as_u64).unwrap_or(0).clamp(1, MAX_MEMBERS) as usize;
+            self.vset_names.insert(name.to_owned(), self.out.value_sets.len());
+            let widths = vec![width as u32];
+            self.out.value_sets.push(ValueSetInfo { name: name.to_owned(), widths, max_size });
+        }
         Ok(())
     }
 
@@ -187,14 +226,4 @@ fn can_loop(states: &[Value]) -> Result<bool, LoadError> {
         edges.insert(json::text(s, "name", "parser state")?, to.collect());
     }
     Ok(!super::control::acyclic(&edges))
-}
-
-fn lookahead(v: &Value, ctx: &str) -> Result<(u32, u32), LoadError> {
-    let pair = json::as_list(v, "lookahead", ctx)?;
-    match (pair.first().and_then(Value::as_u64), pair.get(1).and_then(Value::as_u64)) {
-        (Some(offset), Some(width)) if offset <= 1 << 19 && (1..=128).contains(&width) => {
-            Ok((offset as u32, width as u32))
-        }
-        _ => Err(LoadError::unsupported(format!("the lookahead {v} (offset up to 65536 bytes, width 1 to 128)"), ctx)),
-    }
 }

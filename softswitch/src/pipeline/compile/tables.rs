@@ -6,6 +6,7 @@ use super::super::info::{
     ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, RegisterInfo, TableInfo, TableIx,
 };
 use super::super::json;
+use super::super::layout::{MAX_WIDTH, words};
 use super::super::ops::KeyPart;
 use super::super::program::DefaultAction;
 use super::Compiler;
@@ -132,6 +133,9 @@ impl<'a> Compiler<'a> {
             "optional" => MatchKind::Optional,
             other => return Err(LoadError::unsupported(format!("the match kind {other}"), ctx)),
         };
+        if f.width > 128 {
+            return Err(LoadError::unsupported(format!("a key field of {} bits (at most 128)", f.width), ctx));
+        }
         if kind == MatchKind::Range && f.signed {
             return Err(LoadError::unsupported("a range over a signed field", ctx));
         }
@@ -230,11 +234,16 @@ impl<'a> Compiler<'a> {
             let name = json::text(r, "name", "register")?;
             let ctx = format!("register {name}");
             let width = json::number(r, "bitwidth", &ctx)?;
-            if width == 0 || width > 64 {
-                return Err(LoadError::unsupported(format!("a register of {width} bits (1 to 64)"), &ctx));
+            if width == 0 || width > u64::from(MAX_WIDTH) {
+                return Err(LoadError::unsupported(format!("a register of {width} bits (1 to {MAX_WIDTH})"), &ctx));
             }
-            self.register_names.insert(name.to_owned(), self.out.registers.len());
-            self.out.registers.push(RegisterInfo { name: name.to_owned(), size: cells(r, &ctx)?, width: width as u32 });
+            let (width, size) = (width as u32, cells(r, &ctx)?);
+            if size as u64 * u64::from(words(width)) > MAX_CELLS {
+                return Err(LoadError::unsupported(format!("a register of {size} cells of {width} bits"), &ctx));
+            }
+            let ix = self.index(self.out.registers.len(), "registers")?;
+            self.register_names.insert(name.to_owned(), (ix, width));
+            self.out.registers.push(RegisterInfo { name: name.to_owned(), size, width });
         }
         Ok(())
     }

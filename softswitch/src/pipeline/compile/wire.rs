@@ -7,6 +7,7 @@ use super::super::effects::Access;
 use super::super::layout::{Field, Header, Patch, Window, Wire};
 use super::super::ops::Op;
 use super::super::program::Program;
+use super::super::tree::Slow;
 
 /// Gives every header that allows it its [`Wire`].
 pub(super) fn plan(p: &mut Program) {
@@ -18,7 +19,13 @@ pub(super) fn plan(p: &mut Program) {
             continue;
         }
         // A header that is added or copied into is no longer that of the frame, and sent in full.
-        let whole = matches!(op, Op::Extract { .. } | Op::AddHeader { .. } | Op::CopyHeader { .. });
+        let whole = match *op {
+            Op::Extract { .. } | Op::AddHeader { .. } | Op::CopyHeader { .. } | Op::SlowExtract { .. } => true,
+            Op::Slow { ix } => {
+                matches!(p.slow[ix as usize], Slow::Copy { .. } | Slow::Add(_) | Slow::Shift { .. })
+            }
+            _ => false,
+        };
         p.touches(op, &mut |s, access| match access {
             Access::Read => read[usize::from(s)] = true,
             Access::Write | Access::MayWrite => written[usize::from(s)] |= !whole,
@@ -30,10 +37,10 @@ pub(super) fn plan(p: &mut Program) {
 }
 
 fn wire(h: &Header, read: &[bool], written: &[bool]) -> Option<Wire> {
-    if h.metadata || h.bytes < 8 || h.fields.iter().any(|f| f.signed) {
+    if h.metadata || h.bytes < 8 || h.varbit.is_some() || h.fields.iter().any(|f| f.signed) {
         return None;
     }
-    let is = |set: &[bool], f: &Field| set[usize::from(f.slot)] || f.wide() && set[usize::from(f.slot) + 1];
+    let is = |set: &[bool], f: &Field| f.slots().any(|s| set[usize::from(s)]);
     let mut out = Vec::new();
     let mut patches: Vec<(u16, Vec<Window>)> = Vec::new();
     for f in &h.fields {

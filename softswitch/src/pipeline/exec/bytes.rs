@@ -1,8 +1,9 @@
 //! Fields from and to the bytes of a frame.
 
-use super::super::layout::{Field, Header};
+use super::super::layout::{Field, Header, Varbit};
 use super::mask;
 use super::slots::Slots;
+use num_bigint::BigUint;
 
 /// Eight bytes at `at`, big-endian; bytes behind the end read 0.
 #[inline]
@@ -57,8 +58,73 @@ pub(super) fn extract(h: &Header, buf: &[u8], s: Slots<'_>) {
 #[inline(never)]
 fn extract_all(h: &Header, buf: &[u8], s: Slots<'_>) {
     for f in &h.fields {
-        s.store(*f, bits(buf, f.bit_offset as usize, f.width));
+        extract_field(*f, buf, f.bit_offset as usize, f.width, s);
     }
+}
+
+/// `width` bits into a field, which may be wider or narrower.
+pub(super) fn extract_field(f: Field, buf: &[u8], bit: usize, width: u32, s: Slots<'_>) {
+    if f.width <= 128 && width <= 128 {
+        s.store(f, bits(buf, bit, width));
+        return;
+    }
+    let mut left = width.min(f.width);
+    let end = bit + width as usize;
+    let mut taken = 0;
+    for slot in f.slots() {
+        let n = left.min(64);
+        let v = if n == 0 { 0 } else { bits64(buf, end - taken - n as usize, n) };
+        // The word with the sign.
+        let last = left > 0 && left <= 64 && width >= f.width;
+        s.set(slot, if f.signed && last { sign64(v, n) } else { v });
+        taken += n as usize;
+        left -= n;
+    }
+}
+
+/// Bits as a number of any size; those behind the end read 0.
+pub(super) fn big(buf: &[u8], bit: usize, width: u32) -> BigUint {
+    let head = width % 8;
+    let mut bytes = Vec::with_capacity(width as usize / 8 + 1);
+    if head > 0 {
+        bytes.push(bits64(buf, bit, head) as u8);
+    }
+    bytes_at(buf, bit + head as usize, width as usize / 8, &mut bytes);
+    BigUint::from_bytes_be(&bytes)
+}
+
+/// Appends `n` bytes that start at a bit.
+pub(super) fn bytes_at(buf: &[u8], bit: usize, n: usize, out: &mut Vec<u8>) {
+    out.extend((0..n).map(|i| bits64(buf, bit + i * 8, 8) as u8));
+}
+
+/// Reads the fields of a header whose varbit has so many bits. Returns where that starts.
+pub(super) fn extract_around(h: &Header, v: Varbit, buf: &[u8], varbit_bits: usize, s: Slots<'_>) -> usize {
+    let (before, after) = h.fields.split_at(v.before.min(h.fields.len()));
+    for f in before {
+        extract_field(*f, buf, f.bit_offset as usize, f.width, s);
+    }
+    for f in after {
+        extract_field(*f, buf, f.bit_offset as usize + varbit_bits, f.width, s);
+    }
+    before.last().map_or(0, |f| (f.bit_offset + f.width) as usize)
+}
+
+/// Writes a header with a varbit. Returns its length.
+pub(super) fn emit_around(out: &mut [u8], h: &Header, v: Varbit, s: Slots<'_>, frame: &[u8]) -> usize {
+    let varbit_bytes = (s.get(v.bits) / 8) as usize;
+    let len = h.bytes as usize + varbit_bytes;
+    let (before, after) = h.fields.split_at(v.before.min(h.fields.len()));
+    let mut b = Bits { out: &mut out[..len], word: 0, used: 0 };
+    before.iter().for_each(|f| put(&mut b, f, s));
+    let at = s.get(v.at) as usize;
+    for i in 0..varbit_bytes {
+        b.put(if at == 0 { 0 } else { bits64(frame, at - 1 + i * 8, 8) }, 8);
+    }
+    after.iter().for_each(|f| put(&mut b, f, s));
+    let bytes = (b.used / 8) as usize;
+    b.write(bytes);
+    len
 }
 
 /// The eight bytes of a window.
@@ -163,15 +229,20 @@ fn put(b: &mut Bits<'_>, f: &Field, s: Slots<'_>) {
     if f.width <= 64 {
         b.put(s.get(f.slot) & mask(f.width as u8), f.width);
     } else {
-        let v = s.wide(f.slot);
-        b.put((v >> 64) as u64 & mask((f.width - 64) as u8), f.width - 64);
-        b.put(v as u64, 64);
+        let top = (f.width - 1) % 64 + 1;
+        for (n, slot) in f.slots().rev().enumerate() {
+            if n == 0 {
+                b.put(s.get(slot) & mask(top as u8), top);
+            } else {
+                b.put(s.get(slot), 64);
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::layout::Field;
+    use super::super::super::layout::{Field, words};
     use super::*;
     use proptest::prelude::*;
 
@@ -180,15 +251,15 @@ mod tests {
         for w in widths {
             fields.push(Field { slot, width: *w, signed: false, valid: None, bit_offset: bit });
             bit += w;
-            slot += if *w > 64 { 2 } else { 1 };
+            slot += words(*w);
         }
-        let h = Header { type_id: 0, metadata: false, valid: 0, bytes: bit / 8, fields, origin: 0, wire: None };
+        let h = Header { bytes: bit / 8, fields, ..Header::default() };
         (h, usize::from(slot))
     }
 
     proptest! {
         #[test]
-        fn what_is_extracted_is_emitted_again(mut widths in proptest::collection::vec(1u32..=128, 1..12), bytes in proptest::collection::vec(any::<u8>(), 208)) {
+        fn what_is_extracted_is_emitted_again(mut widths in proptest::collection::vec(1u32..=300, 1..12), bytes in proptest::collection::vec(any::<u8>(), 450)) {
             let sum: u32 = widths.iter().sum();
             if !sum.is_multiple_of(8) {
                 widths.push(8 - sum % 8);
@@ -201,12 +272,13 @@ mod tests {
             extract(&h, frame, s);
             // Each field against a bit-by-bit reading.
             for f in &h.fields {
-                let naive = (0..f.width).fold(0u128, |v, i| {
+                let naive = (0..f.width).fold(BigUint::ZERO, |v, i| {
                     let bit = (f.bit_offset + i) as usize;
-                    v << 1 | u128::from(frame[bit / 8] >> (7 - bit % 8) & 1)
+                    (v << 1) | BigUint::from(frame[bit / 8] >> (7 - bit % 8) & 1)
                 });
-                let got = if f.wide() { s.wide(f.slot) } else { u128::from(s.get(f.slot)) };
-                prop_assert_eq!(got, naive);
+                let got = f.slots().rev().fold(BigUint::ZERO, |v, slot| (v << 64) | BigUint::from(s.get(slot)));
+                prop_assert_eq!(&got, &naive);
+                prop_assert_eq!(big(frame, f.bit_offset as usize, f.width), naive);
             }
             let mut out = vec![0xff; frame.len()];
             emit(&mut out, &h, s, frame);

@@ -4,16 +4,12 @@ use super::super::layout::DROP_PORT;
 use super::super::ops::{Op, Select, SelectFrom};
 use super::super::program::Program;
 use super::super::tables::{Dataplane, Found, Side};
-use super::bytes::{bits, extract, sign64};
+use super::bytes::{bits, extract, extract_field, sign64};
+use super::scratch::Scratch;
 use super::slots::Slots;
 use super::trace::Trace;
 use super::{MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
 use std::sync::atomic::Ordering;
-
-/// Parser errors that the target itself raises (core.p4's numbers).
-const PACKET_TOO_SHORT: u64 = 1;
-const PARSER_TIMEOUT: u64 = 5;
-const PARSER_INVALID_ARGUMENT: u64 = 6;
 
 pub(crate) struct Machine<'a, 'f> {
     pub p: &'a Program,
@@ -21,7 +17,7 @@ pub(crate) struct Machine<'a, 'f> {
     pub side: &'a Side,
     pub s: Slots<'a>,
     pub pkt: Packet<'f>,
-    pub calc: &'a mut Vec<u8>,
+    pub scratch: &'a mut Scratch,
     pub trace: &'a mut Trace,
 }
 
@@ -123,10 +119,11 @@ impl Machine<'_, '_> {
                     s.set(self.p.error_slot, s.get(a));
                     ip = go(t);
                 }
+                Op::SlowExtract { ix, t } => attempt!(self.slow_extract(ix), t),
                 Op::State { t } => {
                     self.pkt.states += 1;
                     if self.pkt.states > MAX_PARSER_STATES {
-                        s.set(self.p.error_slot, PARSER_TIMEOUT);
+                        s.set(self.p.error_slot, self.p.errors.timeout);
                         ip = go(t);
                     }
                 }
@@ -170,7 +167,8 @@ impl Machine<'_, '_> {
                 | Op::ZExt { .. }
                 | Op::SExt { .. }
                 | Op::WSat { .. }
-                | Op::WSatU { .. } => self.rare(op),
+                | Op::WSatU { .. }
+                | Op::Slow { .. } => self.rare(op),
             }
             if ONE {
                 // SAFETY: both are in `code`, or just behind its end.
@@ -239,7 +237,7 @@ impl Machine<'_, '_> {
     fn extract(&mut self, h: usize) -> bool {
         let h = &self.p.headers[h];
         let Some(rest) = self.pkt.frame.get(self.pkt.parsed..self.pkt.parsed + h.bytes as usize) else {
-            self.s.set(self.p.error_slot, PACKET_TOO_SHORT);
+            self.s.set(self.p.error_slot, self.p.errors.packet_too_short);
             return false;
         };
         extract(h, rest, self.s);
@@ -281,20 +279,19 @@ impl Machine<'_, '_> {
         let l = &self.p.lookaheads[usize::from(ix)];
         let rest = self.pkt.frame.len() - self.pkt.parsed;
         if rest * 8 < (l.bit_offset + l.width) as usize {
-            self.s.set(self.p.error_slot, PACKET_TOO_SHORT);
+            self.s.set(self.p.error_slot, self.p.errors.packet_too_short);
             return false;
         }
-        let v = bits(self.pkt.frame, self.pkt.parsed * 8 + l.bit_offset as usize, l.width);
-        self.s.store(l.dst, v);
+        extract_field(l.dst, self.pkt.frame, self.pkt.parsed * 8 + l.bit_offset as usize, l.width, self.s);
         true
     }
 
     fn advance(&mut self, bits: u64) -> bool {
         let rest = (self.pkt.frame.len() - self.pkt.parsed) as u64;
         if !bits.is_multiple_of(8) {
-            self.s.set(self.p.error_slot, PARSER_INVALID_ARGUMENT);
+            self.s.set(self.p.error_slot, self.p.errors.invalid_argument);
         } else if bits / 8 > rest {
-            self.s.set(self.p.error_slot, PACKET_TOO_SHORT);
+            self.s.set(self.p.error_slot, self.p.errors.packet_too_short);
         } else {
             self.pkt.parsed += (bits / 8) as usize;
             return true;

@@ -8,11 +8,15 @@
 mod bytes;
 pub(crate) mod machine;
 mod rare;
+mod scratch;
 pub(crate) mod slots;
+mod slow;
 mod trace;
+mod tree;
 
 use super::program::Program;
 use super::tables::{Dataplane, Side};
+use scratch::Scratch;
 use slots::Slots;
 use std::ops::{AddAssign, Range};
 use std::sync::Arc;
@@ -48,7 +52,7 @@ pub struct Worker {
     slots: Vec<u64>,
     /// Room for the frame that leaves: [`MAX_FRAME`] bytes of payload, and all headers before it.
     out: Box<[u8]>,
-    calc: Vec<u8>,
+    scratch: Scratch,
     /// Of the packet that is being traced, if one is.
     trace: Trace,
     stats: WorkerStats,
@@ -90,7 +94,7 @@ impl Worker {
     /// A worker for this data plane's program.
     pub fn new(dp: &Dataplane) -> Self {
         let program = Arc::clone(dp.program());
-        let headers: usize = program.deparse.iter().map(|h| program.headers[*h].bytes as usize).sum();
+        let headers: usize = program.deparse.iter().map(|h| program.headers[*h].most_bytes()).sum();
         let mut slots = vec![0; program.slots.max(1)];
         for (slot, v) in &program.consts {
             slots[usize::from(*slot)] = *v;
@@ -99,10 +103,15 @@ impl Worker {
             program,
             slots,
             out: vec![0; MAX_FRAME + headers].into_boxed_slice(),
-            calc: Vec::with_capacity(256),
+            scratch: Scratch::new(),
             trace: Trace::default(),
             stats: WorkerStats::default(),
         }
+    }
+
+    /// Makes the numbers that the program draws repeat: the same seed, the same numbers from here on.
+    pub fn seed(&mut self, seed: u64) {
+        self.scratch.seed(seed);
     }
 
     /// What it did so far.
@@ -240,7 +249,7 @@ impl Worker {
             verdict: Verdict::Dropped,
             port: 0,
         };
-        let mut m = machine::Machine { p, dp, side, s, pkt, calc: &mut self.calc, trace: &mut self.trace };
+        let mut m = machine::Machine { p, dp, side, s, pkt, scratch: &mut self.scratch, trace: &mut self.trace };
         m.run(p.start);
         let pkt = m.pkt;
         let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };
@@ -250,10 +259,8 @@ impl Worker {
 
 /// Writes the frame that leaves into `out`, which has room for all headers and the longest payload. Returns its length.
 fn deparse(p: &Program, s: Slots<'_>, pkt: &Packet<'_>, out: &mut [u8]) -> usize {
-    let at = match &p.native {
-        Some(native) => native.emit(s.address(), pkt.frame, out),
-        None => emit(p, s, pkt.frame, out),
-    };
+    let native = p.native.as_ref().and_then(|native| native.emit(s.address(), pkt.frame, out));
+    let at = native.unwrap_or_else(|| emit(p, s, pkt.frame, out));
     let payload = &pkt.frame[pkt.parsed..];
     let end = at + payload.len();
     out[at..end].copy_from_slice(payload);
@@ -266,6 +273,10 @@ fn emit(p: &Program, s: Slots<'_>, frame: &[u8], out: &mut [u8]) -> usize {
     for h in &p.deparse {
         let h = &p.headers[*h];
         if s.get(h.valid) != 0 {
+            if let Some(v) = h.varbit {
+                at += bytes::emit_around(&mut out[at..], h, v, s, frame);
+                continue;
+            }
             let end = at + h.bytes as usize;
             bytes::emit(&mut out[at..end], h, s, frame);
             at = end;

@@ -1,5 +1,6 @@
 //! Instructions that a packet meets few of, and those on 128 bits.
 
+use super::super::hashes::State;
 use super::super::marks::Mark;
 use super::super::ops::{Cc, Op, WideOp, WideShift};
 use super::bytes::sign128;
@@ -13,37 +14,10 @@ impl Machine<'_, '_> {
     pub(super) fn rare(&mut self, op: &Op) {
         let p = self.p;
         match *op {
-            Op::AddHeader { h } => {
-                let h = &p.headers[usize::from(h)];
-                if self.s.get(h.valid) == 0 {
-                    for f in &h.fields {
-                        self.s.store(*f, 0);
-                    }
-                    self.s.set(h.valid, 1);
-                    self.s.set(h.origin, 0);
-                    self.pkt.length = self.pkt.length.wrapping_add(u64::from(h.bytes));
-                }
-            }
-            Op::RemoveHeader { h } => {
-                let h = &p.headers[usize::from(h)];
-                if self.s.get(h.valid) != 0 {
-                    self.s.set(h.valid, 0);
-                    self.pkt.length = self.pkt.length.wrapping_sub(u64::from(h.bytes));
-                }
-            }
-            Op::CopyHeader { d, s } => {
-                let (d, s) = (&p.headers[usize::from(d)], &p.headers[usize::from(s)]);
-                self.s.set(d.valid, self.s.get(s.valid));
-                self.s.set(d.origin, 0);
-                if self.s.get(s.valid) != 0 {
-                    for (d, s) in d.fields.iter().zip(&s.fields) {
-                        self.s.set(d.slot, self.s.get(s.slot));
-                        if d.wide() {
-                            self.s.set(d.slot + 1, self.s.get(s.slot + 1));
-                        }
-                    }
-                }
-            }
+            Op::AddHeader { h } => self.add_header(&p.headers[usize::from(h)]),
+            Op::RemoveHeader { h } => self.remove_header(&p.headers[usize::from(h)]),
+            Op::CopyHeader { d, s } => self.copy_header(&p.headers[usize::from(d)], &p.headers[usize::from(s)]),
+            Op::Slow { ix } => self.slow(ix),
             Op::Hash { ix } => {
                 let h = &p.hashes[usize::from(ix)];
                 // BMv2's rule: a size of 0 counts as 1.
@@ -114,7 +88,12 @@ impl Machine<'_, '_> {
         let s = self.s;
         let payload = &self.pkt.frame[self.pkt.parsed..];
         let payload = &payload[..payload.len().min(self.pkt.truncate)];
-        self.p.calcs[usize::from(calc)].value(|i| s.get(i), payload, self.calc)
+        let (calc, state) = (&self.p.calcs[usize::from(calc)], &self.dp.hash_states[usize::from(calc)]);
+        if let State::None = state {
+            return calc.value(|i| s.get(i), self.pkt.frame, payload, &mut self.scratch.calc);
+        }
+        calc.fill(&|i| s.get(i), self.pkt.frame, payload, &mut self.scratch.calc);
+        state.over(&self.scratch.calc).unwrap_or(0)
     }
 
     fn wide_op(&mut self, op: &Op) {

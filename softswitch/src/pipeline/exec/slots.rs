@@ -65,6 +65,11 @@ impl<'a> Slots<'a> {
 
     /// Writes a field of any kind.
     pub(super) fn store(self, f: Field, v: u128) {
+        if f.width > 128 {
+            self.set_wide(f.slot, v);
+            f.slots().skip(2).for_each(|s| self.set(s, 0));
+            return;
+        }
         match (f.wide(), f.signed) {
             (false, false) => self.set(f.slot, v as u64 & mask(f.width as u8)),
             (false, true) => self.set(f.slot, sign64(v as u64, f.width)),

@@ -66,26 +66,18 @@ impl Gen<'_, '_> {
     }
 
     fn field(&mut self, base: Value, h: &Header, f: &Field) {
-        let high = f.width.saturating_sub(64);
-        let low = Run { bit: f.bit_offset + high, width: f.width - high };
-        let mut v = self.run(base, h.bytes, low);
-        if !f.wide() {
-            if f.signed {
-                let up = i64::from(64 - f.width);
+        let mut left = f.width;
+        for slot in f.slots() {
+            let width = left.min(64);
+            left -= width;
+            let mut v = self.run(base, h.bytes, Run { bit: f.bit_offset + left, width });
+            if f.signed && left == 0 {
+                let up = i64::from(64 - width);
                 v = self.b.ins().ishl_imm_u(v, up);
                 v = self.b.ins().sshr_imm_u(v, up);
             }
-            self.set(f.slot, v);
-            return;
+            self.set(slot, v);
         }
-        let mut top = self.run(base, h.bytes, Run { bit: f.bit_offset, width: high });
-        if f.signed {
-            let up = i64::from(64 - high);
-            top = self.b.ins().ishl_imm_u(top, up);
-            top = self.b.ins().sshr_imm_u(top, up);
-        }
-        self.set(f.slot, v);
-        self.set(f.slot + 1, top);
     }
 
     /// At most 64 bits of a header of so many bytes that is at `base`.
@@ -255,14 +247,11 @@ impl Emitter<'_> {
     fn fields(&mut self, h: &Header, to: Value) {
         let mut word = Word { value: None, used: 0, at: 0 };
         for f in &h.fields {
-            if f.wide() {
-                let high = self.slot(f.slot + 1);
-                self.put(&mut word, high, f.width - 64, to);
-                let low = self.slot(f.slot);
-                self.put(&mut word, low, 64, to);
-            } else {
-                let v = self.slot(f.slot);
-                self.put(&mut word, v, f.width, to);
+            let mut width = (f.width - 1) % 64 + 1;
+            for slot in f.slots().rev() {
+                let v = self.slot(slot);
+                self.put(&mut word, v, width, to);
+                width = 64;
             }
         }
         self.rest(word, to);

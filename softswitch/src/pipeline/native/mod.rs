@@ -42,7 +42,8 @@ type Emit = extern "C" fn(*const u64, *const u8, u64, *mut u8) -> u64;
 /// The machine code of one program.
 pub(crate) struct Native {
     run: Run,
-    emit: Emit,
+    /// Not there if what is sent may have a varbit.
+    emit: Option<Emit>,
     /// Where a packet may start or go on, as numbers that `run` knows.
     entries: HashMap<u32, u32>,
     /// Owns the memory that the code is in.
@@ -93,8 +94,9 @@ impl Native {
     /// Writes the headers that are sent into `out`, which has room for all headers of the program. Returns how many bytes
     /// that is.
     #[inline]
-    pub(crate) fn emit(&self, slots: *const u64, frame: &[u8], out: &mut [u8]) -> usize {
-        (self.emit)(slots, frame.as_ptr(), frame.len() as u64, out.as_mut_ptr()) as usize
+    pub(crate) fn emit(&self, slots: *const u64, frame: &[u8], out: &mut [u8]) -> Option<usize> {
+        let emit = self.emit?;
+        Some(emit(slots, frame.as_ptr(), frame.len() as u64, out.as_mut_ptr()) as usize)
     }
 }
 
@@ -112,6 +114,8 @@ fn translate(p: &Program) -> Result<Native, ModuleError> {
     // SAFETY: both were just translated with these parameters and results, for the calling convention of this system.
     let (run, emit) =
         unsafe { (std::mem::transmute::<*const u8, Run>(run), std::mem::transmute::<*const u8, Emit>(emit)) };
+    let varbits = p.deparse.iter().any(|h| p.headers[*h].varbit.is_some());
+    let emit = (!varbits).then_some(emit);
     Ok(Native { run, emit, entries, module: Mutex::new(Some(module)) })
 }
 

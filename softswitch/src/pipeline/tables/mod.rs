@@ -17,6 +17,7 @@ mod bits;
 mod chains;
 mod encode;
 mod filter;
+mod hash;
 mod index;
 mod map;
 mod memory;
@@ -28,8 +29,10 @@ mod state;
 mod trie;
 mod tss;
 mod txn;
+mod value_set;
 
 use super::entry::{ActionCall, CounterValue};
+use super::hashes::State;
 use super::info::{MeterUnit, TableIx};
 use super::ops::KeyPart;
 use super::program::Program;
@@ -38,12 +41,13 @@ pub(crate) use packing::Packing;
 pub(crate) use record::NO_ACTION;
 use record::Records;
 use slab::Slab;
-pub(crate) use state::{Counter, Meter};
+pub(crate) use state::{Counter, Meter, Register};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 pub use txn::Txn;
+pub(crate) use value_set::ValueSet;
 
 /// Record 0 of every table has no action: a default that was not set. No entry has this number.
 const NOTHING: u32 = 0;
@@ -146,7 +150,10 @@ pub struct Dataplane {
     pub(crate) shared: Vec<Shared>,
     pub(crate) counters: Vec<Box<[Counter]>>,
     pub(crate) meters: Vec<(MeterUnit, Box<[Meter]>)>,
-    pub(crate) registers: Vec<Box<[AtomicU64]>>,
+    pub(crate) registers: Vec<Register>,
+    pub(crate) value_sets: Vec<ValueSet>,
+    /// For each calculation.
+    pub(crate) hash_states: Vec<State>,
     /// Misses and hits of each table, if the program tells of them.
     tallies: Vec<[AtomicU64; 2]>,
 }
@@ -186,7 +193,9 @@ impl Dataplane {
             shared,
             counters: program.counters.iter().map(|c| cells(c.size)).collect(),
             meters: program.meters.iter().map(|m| (m.unit, (0..m.size).map(|_| Meter::default()).collect())).collect(),
-            registers: program.registers.iter().map(|r| (0..r.size).map(|_| AtomicU64::new(0)).collect()).collect(),
+            registers: program.registers.iter().map(|r| Register::new(r.size, r.width)).collect(),
+            hash_states: program.calcs.iter().map(|c| State::new(c.algo)).collect(),
+            value_sets: program.value_sets.iter().map(|_| ValueSet::default()).collect(),
             tallies: (0..program.tables.len()).map(|_| Default::default()).collect(),
             program,
             clock,

@@ -4,9 +4,10 @@ use super::super::entry::{ActionCall, CounterValue, EntryView, MatchValue, Meter
 use super::super::error::TableError;
 use super::super::info::TableIx;
 use super::encode::{decode, encode};
-use super::{Counter, Dataplane, Meter};
+use super::{Counter, Dataplane, Meter, Register};
+use num_bigint::BigUint;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 impl Dataplane {
     pub(super) fn check_table(&self, t: usize) -> Result<usize, TableError> {
@@ -230,29 +231,29 @@ impl Dataplane {
         Ok(())
     }
 
-    fn register_cell(&self, register: usize, index: usize) -> Result<&AtomicU64, TableError> {
-        let cells =
-            self.registers.get(register).ok_or(TableError::NoSuchObject { kind: "register", index: register })?;
-        let name = &self.program.registers[register].name;
-        cells.get(index).ok_or_else(|| TableError::BadIndex { name: name.clone(), size: cells.len(), index })
+    fn register_array(&self, register: usize) -> Result<&Register, TableError> {
+        self.registers.get(register).ok_or(TableError::NoSuchObject { kind: "register", index: register })
+    }
+
+    fn no_cell(&self, register: usize, index: usize) -> TableError {
+        let info = &self.program.registers[register];
+        TableError::BadIndex { name: info.name.clone(), size: info.size, index }
     }
 
     /// A cell of the register with this index in [`Program::registers`](super::super::Program::registers).
     ///
     /// # Errors
     /// There is no such register or cell.
-    pub fn register(&self, register: usize, index: usize) -> Result<u128, TableError> {
-        self.register_cell(register, index).map(|r| u128::from(r.load(Ordering::Relaxed)))
+    pub fn register(&self, register: usize, index: usize) -> Result<BigUint, TableError> {
+        self.register_array(register)?.read(index).ok_or_else(|| self.no_cell(register, index))
     }
 
     /// Sets a cell of a register; the value is cut to its width.
     ///
     /// # Errors
     /// As [`register`](Self::register).
-    pub fn set_register(&self, register: usize, index: usize, v: u128) -> Result<(), TableError> {
-        let cell = self.register_cell(register, index)?;
-        cell.store((v & super::super::compile::ones(self.program.registers[register].width)) as u64, Ordering::Relaxed);
-        Ok(())
+    pub fn set_register(&self, register: usize, index: usize, v: &BigUint) -> Result<(), TableError> {
+        if self.register_array(register)?.write(index, v) { Ok(()) } else { Err(self.no_cell(register, index)) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::entry::{CounterValue, MeterConfig};
 use super::super::info::MeterUnit;
+use num_bigint::BigUint;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -106,6 +107,61 @@ impl Meter {
             peak: Bucket::new(c.pir, c.pburst),
             committed: Bucket::new(c.cir, c.cburst),
         });
+    }
+}
+
+/// A register array. A cell of more than 64 bits takes several words and a lock.
+#[derive(Debug)]
+pub(crate) struct Register {
+    width: u32,
+    cells: Box<[AtomicU64]>,
+    lock: Mutex<()>,
+}
+
+impl Register {
+    pub(crate) fn new(size: usize, width: u32) -> Self {
+        let cells = (0..size * width.div_ceil(64) as usize).map(|_| AtomicU64::new(0)).collect();
+        Self { width, cells, lock: Mutex::new(()) }
+    }
+
+    /// Bits of a cell.
+    pub(crate) fn width(&self) -> u32 {
+        self.width
+    }
+
+    /// A cell, of a register of at most 64 bits.
+    #[inline]
+    pub(crate) fn get(&self, i: usize) -> Option<&AtomicU64> {
+        self.cells.get(i)
+    }
+
+    /// Sets all cells to 0.
+    pub(crate) fn clear(&self) {
+        self.cells.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+    }
+
+    fn words(&self, i: usize) -> Option<&[AtomicU64]> {
+        let n = self.width.div_ceil(64) as usize;
+        let at = i.checked_mul(n)?;
+        self.cells.get(at..at + n)
+    }
+
+    /// The value of a cell, if there is such a cell.
+    pub(crate) fn read(&self, i: usize) -> Option<BigUint> {
+        let words = self.words(i)?;
+        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes()).collect();
+        Some(BigUint::from_bytes_le(&bytes))
+    }
+
+    /// Sets a cell, if there is such a cell; the value is cut to its width.
+    pub(crate) fn write(&self, i: usize, v: &BigUint) -> bool {
+        let Some(words) = self.words(i) else { return false };
+        let cut = v % (BigUint::from(1u8) << self.width);
+        let mut digits = cut.iter_u64_digits();
+        let _one_at_a_time = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        words.iter().for_each(|w| w.store(digits.next().unwrap_or(0), Ordering::Relaxed));
+        true
     }
 }
 

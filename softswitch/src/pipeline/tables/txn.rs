@@ -5,7 +5,7 @@ use super::super::error::TableError;
 use super::super::info::TableIx;
 use super::encode::{check_action, encode};
 use super::record::FullKey;
-use super::{Dataplane, NOTHING, Side, Writer, words_of};
+use super::{Dataplane, NOTHING, Register, Side, Writer, words_of};
 use std::cmp::Reverse;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -116,7 +116,8 @@ impl Dataplane {
         }
         self.counters.iter().flatten().for_each(|c| c.write(CounterValue::default()));
         self.meters.iter().flat_map(|(_, m)| m).for_each(|m| m.configure(None));
-        self.registers.iter().flatten().for_each(|r| r.store(0, Ordering::Relaxed));
+        self.registers.iter().for_each(Register::clear);
+        self.value_sets.iter().for_each(super::ValueSet::clear);
     }
 
     /// Adds one entry; see [`Txn::insert`].

@@ -4,6 +4,7 @@ use super::super::super::effects::{Access, header};
 use super::super::super::layout::{MAX_SLOTS, Slot};
 use super::super::super::ops::{Op, Select, Ways};
 use super::super::super::program::Program;
+use super::super::super::tree::{Place, Slow};
 use super::facts::{Facts, Outcome, fold, learn, outcome};
 use super::liveness::Liveness;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -400,10 +401,8 @@ fn bits(p: &Program) -> Vec<u8> {
         bits[usize::from(h.valid)] = 1;
         bits[usize::from(h.origin)] = 64;
         for f in &h.fields {
-            bits[usize::from(f.slot)] = if f.wide() || f.signed { 64 } else { f.width as u8 };
-            if f.wide() {
-                bits[usize::from(f.slot) + 1] = 64;
-            }
+            let most = if f.wide() || f.signed { 64 } else { f.width as u8 };
+            f.slots().for_each(|s| bits[usize::from(s)] = most);
         }
     }
     for (t, rt) in p.tables.iter().zip(&p.table_rt) {
@@ -414,6 +413,11 @@ fn bits(p: &Program) -> Vec<u8> {
             widths.zip(rt.param_base..).for_each(|(w, s)| bits[usize::from(s)] = w);
         }
     }
+    for v in p.headers.iter().filter_map(|h| h.varbit) {
+        bits[usize::from(v.at)] = 64;
+        bits[usize::from(v.bits)] = 64;
+    }
+    p.stacks.iter().for_each(|s| bits[usize::from(s.next.slot)] = 64);
     bits[usize::from(p.error_slot)] = 64;
     for op in &p.code {
         let at_most = match *op {
@@ -444,7 +448,12 @@ fn bits(p: &Program) -> Vec<u8> {
             | Op::EgressClock
             | Op::Apply { .. }
             | Op::ToIngress
+            | Op::SlowExtract { .. }
             | Op::ToEgress => 0,
+            Op::Slow { ix } => match &p.slow[ix as usize] {
+                Slow::Assign { to: Place::Slots { .. }, .. } => 64,
+                _ => 0,
+            },
             _ => 64,
         };
         p.touches(op, &mut |s, a| {
