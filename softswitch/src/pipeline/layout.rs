@@ -208,9 +208,8 @@ impl Layout {
             let fname = json::as_text(fname, "field name", ctx)?;
             self.numbers.insert((type_id, fname.to_owned()), fields.len() + usize::from(varbit.is_some()));
             if width.as_str() == Some("*") {
-                if varbit.is_some() || metadata || t.get("length_exp").is_some_and(|v| !v.is_null()) {
-                    let what =
-                        format!("{fname}: a second varbit, one in metadata, or one whose length its type computes");
+                if varbit.is_some() || t.get("length_exp").is_some_and(|v| !v.is_null()) {
+                    let what = format!("{fname}: a second varbit, or one whose length its type computes");
                     return Err(LoadError::unsupported(what, ctx));
                 }
                 let (at, len) = (self.alloc(1, ctx)?, self.alloc(1, ctx)?);

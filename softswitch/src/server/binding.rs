@@ -117,6 +117,10 @@ pub struct Binding {
     pub counters: Vec<ArrayBinding>,
     /// Indirect meters, in the P4Info's order.
     pub meters: Vec<ArrayBinding>,
+    /// Registers, in the P4Info's order.
+    pub registers: Vec<ArrayBinding>,
+    /// Parser value sets, in the P4Info's order.
+    pub value_sets: Vec<TableBinding>,
     /// How packet-in is laid out; without one, packet-ins carry no metadata.
     pub packet_in: PacketHeader,
     /// How packet-out is laid out; without one, packet-outs carry no metadata.
@@ -156,6 +160,15 @@ impl Binding {
             let all = program.meters().iter().map(|m| (m.name.as_str(), m.size, m.direct_table.is_some()));
             let meter_type = meter.spec.as_ref().map_or_else(Default::default, info::MeterSpec::r#type);
             binding.meters.push(bind_array("meter", id, name, all, meter.size, meter_type)?);
+        }
+        for register in &p4info.registers {
+            let (id, name) = preamble(register.preamble.as_ref(), "register")?;
+            let all = program.registers().iter().map(|r| (r.name.as_str(), r.size, false));
+            let size = i64::from(register.size);
+            binding.registers.push(bind_array("register", id, name, all, size, meter_spec::Type::default())?);
+        }
+        for set in &p4info.value_sets {
+            binding.value_sets.push(bind_value_set(set, program)?);
         }
         for header in &p4info.controller_packet_metadata {
             match preamble(header.preamble.as_ref(), "controller packet metadata")? {
@@ -201,6 +214,64 @@ impl Binding {
     pub fn meter(&self, id: u32) -> Result<&ArrayBinding, Refused> {
         self.meters.iter().find(|m| m.id == id).ok_or_else(|| Refused::invalid(no_such("meter", id)))
     }
+
+    /// The register with this id.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when there is none.
+    pub fn register(&self, id: u32) -> Result<&ArrayBinding, Refused> {
+        self.registers.iter().find(|r| r.id == id).ok_or_else(|| Refused::invalid(no_such("register", id)))
+    }
+
+    /// The value set with this id, as a table without actions.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when there is none.
+    pub fn value_set(&self, id: u32) -> Result<&TableBinding, Refused> {
+        self.value_sets.iter().find(|s| s.id == id).ok_or_else(|| Refused::invalid(no_such("value set", id)))
+    }
+}
+
+/// A value set as a table without actions, whose entries are the members.
+fn bind_value_set(described: &info::ValueSet, program: &Program) -> Result<TableBinding, Refused> {
+    let (id, name) = preamble(described.preamble.as_ref(), "value set")?;
+    let found = program.value_sets().iter().enumerate().find(|(_, s)| s.name == name);
+    let Some((ix, set)) = found else {
+        return Err(Refused::invalid(format!("the P4Info's value set \"{name}\" is not in the program")));
+    };
+    let key = described.r#match.iter().zip(&set.widths).map(|(d, width)| {
+        let kind = match &d.r#match {
+            Some(Match::MatchType(kind)) => MatchType::try_from(*kind).unwrap_or(MatchType::Unspecified),
+            _ => MatchType::Unspecified,
+        };
+        let kind = match kind {
+            MatchType::Lpm => MatchKind::Lpm,
+            MatchType::Ternary => MatchKind::Ternary,
+            MatchType::Range => MatchKind::Range,
+            MatchType::Optional => MatchKind::Optional,
+            MatchType::Exact | MatchType::Unspecified => MatchKind::Exact,
+        };
+        KeyField { name: d.name.clone(), kind, width: *width }
+    });
+    let key: Vec<KeyField> = key.collect();
+    if key.len() != set.widths.len() {
+        return Err(Refused::invalid(format!(
+            "the value set \"{name}\" has {} fields in the P4Info and {} in the program",
+            described.r#match.len(),
+            set.widths.len()
+        )));
+    }
+    Ok(TableBinding {
+        id,
+        name: name.to_owned(),
+        ix: TableIx(ix),
+        fields: bind_fields(name, &described.r#match, &key)?,
+        actions: Vec::new(),
+        needs_priority: false,
+        direct_counter: false,
+        direct_meter: None,
+        is_const: false,
+    })
 }
 
 fn no_such(kind: &str, id: u32) -> String {

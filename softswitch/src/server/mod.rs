@@ -10,9 +10,8 @@
 //! | [`reconcile`] | what a new program takes over from the one before (§14) |
 //! | [`control`], [`stream`], [`packet_io`] | streams: notices, packets, errors (§16) |
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: action profiles, multicast and clone sessions, registers,
-//! value sets, digests, idle timeouts, counters per meter colour; DATAPLANE_ATOMIC for anything but table entries. Nothing
-//! is accepted and ignored.
+//! What is not supported answers UNIMPLEMENTED with a sentence: action profiles, multicast and clone sessions, digests, idle
+//! timeouts, counters per meter colour; DATAPLANE_ATOMIC for anything but table entries. Nothing is accepted and ignored.
 
 mod answer;
 pub mod arbitration;
@@ -27,10 +26,12 @@ pub mod listener;
 pub mod packet_io;
 mod read;
 pub mod reconcile;
+mod register;
 pub mod role;
 mod service;
 pub mod stream;
 mod value;
+mod value_set;
 mod write;
 
 pub use answer::MAX_READS;

@@ -7,6 +7,8 @@ use super::binding::{ArrayBinding, TableBinding};
 use super::config::ForwardingPipeline;
 use super::entry::{EntryKey, encode_counter, encode_meter};
 use super::error::Refused;
+use super::register::read_registers;
+use super::value_set::read_value_sets;
 use super::write::{cells, direct_key, refuse_colour_counters};
 use crate::pipeline::{EntryView, TableError};
 
@@ -35,8 +37,8 @@ pub(crate) fn read(
         // Of these there can be none, so reading all of them finds nothing.
         Entity::ActionProfileMember(m) => nothing(m.action_profile_id == 0 && m.member_id == 0, "action profiles")?,
         Entity::ActionProfileGroup(g) => nothing(g.action_profile_id == 0 && g.group_id == 0, "action profiles")?,
-        Entity::ValueSetEntry(v) => nothing(v.value_set_id == 0, "parser value sets")?,
-        Entity::RegisterEntry(r) => nothing(r.register_id == 0, "register reads")?,
+        Entity::ValueSetEntry(filter) => read_value_sets(pipeline, filter, &mut |e| add(Entity::ValueSetEntry(e)))?,
+        Entity::RegisterEntry(filter) => read_registers(pipeline, filter, &mut |e| add(Entity::RegisterEntry(e)))?,
         Entity::DigestEntry(d) => nothing(d.digest_id == 0, "digests")?,
         Entity::ExternEntry(e) => nothing(e.extern_type_id == 0, "externs")?,
         Entity::PacketReplicationEngineEntry(e) => {
@@ -189,7 +191,7 @@ fn encode_entry(
 }
 
 /// Indirect arrays that a read means: one, or all for id 0.
-fn arrays<'a>(
+pub(super) fn arrays<'a>(
     id: u32,
     all: &'a [ArrayBinding],
     one: impl FnOnce(u32) -> Result<&'a ArrayBinding, Refused>,
@@ -198,7 +200,7 @@ fn arrays<'a>(
 }
 
 /// An index below a size that P4Info gives as i64.
-fn index(cell: usize) -> Option<v1::Index> {
+pub(super) fn index(cell: usize) -> Option<v1::Index> {
     Some(v1::Index { index: i64::try_from(cell).unwrap_or(i64::MAX) })
 }
 

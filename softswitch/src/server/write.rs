@@ -8,6 +8,8 @@ use super::binding::TableBinding;
 use super::config::{Attached, ForwardingPipeline};
 use super::entry::{EntryKey, decode_counter, decode_meter};
 use super::error::Refused;
+use super::register::set_register;
+use super::value_set::set_value_set;
 use crate::pipeline::{ActionCall, CounterValue, EntrySpec, MeterConfig, TableIx, Txn};
 
 /// An update of a table, decoded and checked against the P4Info.
@@ -282,8 +284,8 @@ fn apply_other(pipeline: &ForwardingPipeline, update: &v1::Update) -> Result<(),
         }
         Entity::ActionProfileMember(_) | Entity::ActionProfileGroup(_) => unsupported("action profiles"),
         Entity::PacketReplicationEngineEntry(_) => unsupported("multicast groups and clone sessions"),
-        Entity::ValueSetEntry(_) => unsupported("parser value sets"),
-        Entity::RegisterEntry(_) => unsupported("register writes"),
+        Entity::ValueSetEntry(entry) => modify_only(update, "value set").and_then(|()| set_value_set(pipeline, entry)),
+        Entity::RegisterEntry(entry) => modify_only(update, "register").and_then(|()| set_register(pipeline, entry)),
         Entity::DigestEntry(_) => unsupported("digests"),
         Entity::ExternEntry(_) => unsupported("externs"),
     }

@@ -28,7 +28,9 @@ impl Compiler<'_> {
                 let texts = pieces(json::text(format, "value", ctx)?);
                 let mut args = Vec::new();
                 for list in rest {
-                    for v in json::list(list, "value", ctx)? {
+                    // Without arguments p4c writes an object, where a list is meant.
+                    let none = list.get("value").is_some_and(|v| v.as_object().is_some_and(serde_json::Map::is_empty));
+                    for v in if none { &[] } else { json::list(list, "value", ctx)? } {
                         args.push(number(self, v)?);
                     }
                 }

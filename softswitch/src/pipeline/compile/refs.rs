@@ -42,6 +42,11 @@ pub(super) fn header(v: &Value, scope: &Scope<'_>, depth: usize) -> Result<Heade
             let n = plain_index(json::get(v, "right", ctx)?, ctx)?;
             members.into_iter().nth(n).ok_or_else(|| LoadError::unknown("member of the union", n, ctx))
         }
+        // The whole element, under the name that the language gives it.
+        (_, Some("stack_field")) => match json::pair(json::get(v, "value", ctx)?, ctx)? {
+            (name, "last") => Ok(last(scope.layout.header_stack(name, ctx)?, 0, scope)),
+            (name, field) => Err(LoadError::invalid(format!("the field {name}.{field} where a header is needed"), ctx)),
+        },
         (_, Some("header")) => Ok(HeaderAt::One(scope.layout.header(json::text(v, "value", ctx)?, ctx)?)),
         _ => Err(LoadError::unsupported(format!("{v} where a header is needed"), ctx)),
     }
