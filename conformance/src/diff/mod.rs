@@ -41,7 +41,7 @@ impl Case {
     pub fn new(program: &Program, seed: u64, count: usize) -> Result<Self> {
         let tree = program.tree()?;
         let dice = Dice::new(seed);
-        let replication = has(program, &["\"clone_", "mcast_grp\"]"]);
+        let replication = has(program, &["\"clone_", "standard_metadata\",\"mcast_grp\"]"]);
         let entries = entries(&program.info, &Pool::new(&tree), replication, &mut dice.part(0));
         let mut generator = Frames::new(tree);
         generator.short = CHECKS_VALIDITY.contains(&program.name.as_str());
@@ -86,7 +86,7 @@ pub async fn compare(bmv2: &Path, program: &Program, case: &Case) -> Result<Repo
     Ok(report)
 }
 
-/// Whether the program's JSON has one of these words: primitives and fields that it uses.
+/// Whether the program's JSON has one of these words: primitives and fields that it uses (every program has their aliases).
 fn has(program: &Program, words: &[&str]) -> bool {
     let text = String::from_utf8_lossy(&program.json);
     words.iter().any(|w| text.contains(w))
@@ -104,8 +104,16 @@ struct Rules {
 impl Rules {
     fn of(program: &Program) -> Self {
         // How full a queue is depends on what else is on its way.
-        let queues = has(program, &["enq_qdepth\"]", "deq_qdepth\"]", "deq_timedelta\"]"]);
-        let any_order = has(program, &["\"resubmit\"", "\"recirculate\"", "\"clone_", "mcast_grp\"]"]);
+        let queues = has(
+            program,
+            &[
+                "standard_metadata\",\"enq_qdepth\"]",
+                "standard_metadata\",\"deq_qdepth\"]",
+                "standard_metadata\",\"deq_timedelta\"]",
+            ],
+        );
+        let any_order =
+            has(program, &["\"resubmit\"", "\"recirculate\"", "\"clone_", "standard_metadata\",\"mcast_grp\"]"]);
         Self { together: if queues { 1 } else { TOGETHER }, any_order }
     }
 }
