@@ -67,8 +67,12 @@ async fn verify_changes_nothing_and_finds_what_is_wrong() {
     let no_program = v1::ForwardingPipelineConfig { p4_device_config: Vec::new(), ..portal(1) };
     let no_json = v1::ForwardingPipelineConfig { p4_device_config: b"\x7fELF".to_vec(), ..portal(1) };
     let mut renamed = portal(1);
-    if let Some(preamble) = &mut renamed.p4info.as_mut().unwrap().tables[0].preamble {
-        preamble.name = "PortalIngress.wired".to_owned();
+    // A table that the program lacks is as good as not described, but an action of a table that it has must be there.
+    let sends = |a: &&mut dmux_p4rt::p4::config::v1::Action| {
+        a.preamble.as_ref().is_some_and(|p| p.name == "PortalIngress.send")
+    };
+    if let Some(send) = renamed.p4info.as_mut().unwrap().actions.iter_mut().find(sends) {
+        send.preamble.as_mut().unwrap().name = "PortalIngress.sent".to_owned();
     }
     let mut widened = portal(1);
     widened.p4info.as_mut().unwrap().tables[0].match_fields[0].bitwidth = 10;
@@ -77,7 +81,7 @@ async fn verify_changes_nothing_and_finds_what_is_wrong() {
         (Some(no_p4info), "P4Info"),
         (Some(no_program), "p4_device_config"),
         (Some(no_json), "p4_device_config"),
-        (Some(renamed), "PortalIngress.wired"),
+        (Some(renamed), "PortalIngress.sent"),
         (Some(widened), "10 bits"),
     ] {
         let status = controller.set_pipeline(Action::Verify, config).await.unwrap_err();
