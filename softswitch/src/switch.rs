@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) wakers: Vec<Arc<Waker>>,
     /// Which ports are up.
     pub(crate) port_states: Arc<PortStates>,
+    /// Held while a pipeline is told of port states, so that it hears of them in order.
+    telling: Mutex<()>,
     pub(crate) counters: SwitchCounters,
     pub(crate) stopping: AtomicBool,
     injected: SyncSender<Vec<u8>>,
@@ -121,8 +123,19 @@ impl Shared {
 
     /// Makes a pipeline the one that packets run through.
     pub(crate) fn commit(&self, pipeline: Arc<ForwardingPipeline>) {
+        let telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        pipeline.dataplane.set_ports(self.port_states.all());
         self.live.store(Some(pipeline));
+        drop(telling);
         self.wake_all();
+    }
+
+    /// Tells the pipeline which ports are up, for groups whose members watch one.
+    fn tell_ports(&self) {
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = self.live.load_full() {
+            pipeline.dataplane.set_ports(self.port_states.all());
+        }
     }
 
     fn wake_all(&self) {
@@ -275,10 +288,17 @@ impl SwitchBuilder {
             waker: Arc::clone(&wakers[0]),
             wakers,
             port_states: Arc::default(),
+            telling: Mutex::default(),
             counters: SwitchCounters::default(),
             stopping: AtomicBool::new(false),
             injected,
             worker_ended: watch::channel(false).0,
+        });
+        let listener = Arc::downgrade(&shared);
+        shared.port_states.on_change(move || {
+            if let Some(shared) = listener.upgrade() {
+                shared.tell_ports();
+            }
         });
         let switch = Switch {
             control: Arc::new(Control::new(self.device_id, Arc::clone(&shared))),
@@ -430,6 +450,14 @@ impl Switch {
     pub fn replay_after(&self, wait: Duration) {
         self.replay.begin_after(wait);
         self.shared.wake_all();
+    }
+
+    /// Sets the link of a port up or down, as members of action profile groups see it that watch the port. Says
+    /// nothing about a port that does not exist; a port over an interface is asked again soon after.
+    pub fn set_port_up(&self, number: PortId, up: bool) {
+        if self.ports().contains_key(&number) {
+            self.shared.port_states.set(number, up);
+        }
     }
 
     /// Which ports are up, now and later.

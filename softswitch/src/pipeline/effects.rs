@@ -25,7 +25,7 @@ impl Program {
             f(*t);
         }
         match op {
-            Op::Apply { ways, .. } => {
+            Op::Apply { ways, .. } | Op::ApplyVia { ways, .. } => {
                 let ways = &self.ways[ways as usize];
                 f(ways.none);
                 ways.actions.iter().for_each(|(hit, miss)| {
@@ -195,8 +195,9 @@ impl Program {
                 self.calc(c.calc, f);
                 field(c.target, Write, f);
             }
-            Op::Apply { t, .. } => {
+            Op::Apply { t, .. } | Op::ApplyVia { t, .. } => {
                 let rt = &self.table_rt[usize::from(t)];
+                rt.via.iter().filter_map(|v| v.hash).for_each(|h| self.calc(h, f));
                 rt.key.iter().for_each(|k| key_part(k, f));
                 for a in &rt.actions {
                     (a.param_base..a.param_base + a.param_words).for_each(|s| f(s, MayWrite));

@@ -41,6 +41,90 @@ pub struct ActionCall {
     pub args: Vec<u128>,
 }
 
+/// What an entry of an indirect table names instead of an action (P4Runtime 1.4 §9.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Via {
+    /// A member of the table's profile.
+    Member(u32),
+    /// A group of the table's selector.
+    Group(u32),
+    /// A group of its own (one-shot).
+    Set(Vec<WeightedCall>),
+}
+
+/// An action of a one-shot group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeightedCall {
+    /// What it runs.
+    pub call: ActionCall,
+    /// Its share: how often it is in the group. At least 1.
+    pub weight: u32,
+    /// It is left out while this port is down.
+    pub watch: Option<Watch>,
+}
+
+/// A port that a member depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// The port's number.
+    pub port: u16,
+    /// It was given by the deprecated number (`watch`), and not by the bytes of `watch_port`.
+    pub by_number: bool,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupMember {
+    /// The member's id.
+    pub member: u32,
+    /// Its share: how often it is in the group. At least 1.
+    pub weight: u32,
+    /// It is left out while this port is down.
+    pub watch: Option<Watch>,
+}
+
+/// A group of a selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// Its id, not 0.
+    pub id: u32,
+    /// The largest size that it may ever have (the sum of its weights, or the number of its members); 0 for the selector's.
+    pub max_size: u32,
+    /// Its members, none twice.
+    pub members: Vec<GroupMember>,
+}
+
+/// How large a selector and its groups may be, by its P4Info (P4Runtime 1.4 §6.4.3). 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProfileLimits {
+    /// Members, and the sizes of all groups together.
+    pub size: u64,
+    /// The size of one group.
+    pub max_group_size: u32,
+    /// A group's size is the number of its members, and not the sum of their weights.
+    pub by_members: bool,
+    /// The weight of one member, where a size is a number of members.
+    pub max_member_weight: u32,
+}
+
+/// What an entry leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// An action, in a direct table.
+    Call(ActionCall),
+    /// A member or group, in an indirect table.
+    Via(Via),
+}
+
+/// How long an entry may rest, and how long it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleState {
+    /// Its idle timeout in nanoseconds; 0 for none.
+    pub timeout_ns: u64,
+    /// When it was hit last, or inserted: microseconds on the data plane's clock.
+    pub last_hit_us: u64,
+}
+
 /// An entry as a control plane gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntrySpec {
@@ -59,12 +143,16 @@ pub struct EntryView {
     pub key: Vec<MatchValue>,
     /// As given (0 where the table has none). Constant entries get the priorities that keep their order.
     pub priority: i32,
-    /// What a match runs.
-    pub action: ActionCall,
+    /// What a match leads to.
+    pub action: Outcome,
     /// The direct counter, where the table has one.
     pub counter: Option<CounterValue>,
     /// The configuration of the direct meter, where the table has one and it was configured.
     pub meter: Option<MeterConfig>,
+    /// What the direct meter has marked, by colour, where the table has one.
+    pub colours: Option<ColourCounts>,
+    /// How long it rests, where the table supports idle timeouts.
+    pub idle: Option<IdleState>,
     /// The entry is part of the program.
     pub is_const: bool,
 }
@@ -76,6 +164,17 @@ pub struct CounterValue {
     pub packets: u64,
     /// Bytes counted: the length of the frames as they arrived (BMv2's rule).
     pub bytes: u64,
+}
+
+/// What a meter cell has marked: frames and their bytes, by colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ColourCounts {
+    /// Marked green.
+    pub green: CounterValue,
+    /// Marked yellow.
+    pub yellow: CounterValue,
+    /// Marked red.
+    pub red: CounterValue,
 }
 
 /// The two rates of a meter cell (RFC 2698): per second, in bytes or packets.

@@ -115,6 +115,60 @@ pub enum TableError {
         /// What is constant: "the table" or "its default action".
         what: &'static str,
     },
+    /// A member or group of an action profile does not make sense.
+    #[error("action profile {profile}: {what}")]
+    BadProfile {
+        /// The profile's name.
+        profile: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// An action profile has no room for a member or a group.
+    #[error("action profile {profile} is full: {what}")]
+    ProfileFull {
+        /// The profile's name.
+        profile: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// A member or group with that id is already there.
+    #[error("action profile {profile}: {what} {id} is already there; MODIFY it instead")]
+    MemberExists {
+        /// The profile's name.
+        profile: String,
+        /// "member" or "group".
+        what: &'static str,
+        /// Its id.
+        id: u32,
+    },
+    /// No member or group with that id.
+    #[error("action profile {profile}: there is no {what} {id}")]
+    NoSuchMember {
+        /// The profile's name.
+        profile: String,
+        /// "member" or "group".
+        what: &'static str,
+        /// Its id.
+        id: u32,
+    },
+    /// A member or group that is still named by something cannot be removed.
+    #[error("action profile {profile}: {what} {id} is used by {by}, which has to let go of it first")]
+    InUse {
+        /// The profile's name.
+        profile: String,
+        /// "member" or "group".
+        what: &'static str,
+        /// Its id.
+        id: u32,
+        /// "a group" or "an entry".
+        by: &'static str,
+    },
+    /// A table does not support idle timeouts, but one was set.
+    #[error("table {table} does not support idle timeouts (the program does not say support_timeout)")]
+    NoIdleTimeout {
+        /// The table's name.
+        table: String,
+    },
     /// A table has no direct counter or direct meter, but one was read or written.
     #[error("table {table} has no direct {what}")]
     NoDirect {

@@ -8,6 +8,10 @@ pub struct TableIx(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ActionIx(pub usize);
 
+/// An action profile or selector of the program; its index in [`Program::profiles`](super::Program::profiles).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProfileIx(pub usize);
+
 /// How one key field is matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatchKind {
@@ -86,6 +90,21 @@ pub struct TableInfo {
     pub direct_meter: Option<(String, MeterUnit)>,
     /// The program asks for idle timeouts.
     pub support_timeout: bool,
+    /// Its entries name members or groups of this profile instead of actions (an indirect table).
+    pub profile: Option<ProfileIx>,
+}
+
+/// An action profile, or an action selector: a profile with groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileInfo {
+    /// The full name.
+    pub name: String,
+    /// The size that the program gives it; 0 for none. BMv2 does not look at it.
+    pub size: u64,
+    /// It is a selector: it has groups, from which a hash of the packet selects a member.
+    pub selector: bool,
+    /// The actions that its members may have: those of its tables, each once (tables have copies of the same name).
+    pub actions: Vec<ActionIx>,
 }
 
 /// An indirect counter array, or a direct one (then `direct_table` names its table and `size` is 0).

@@ -29,14 +29,17 @@ mod stacks;
 mod tables;
 mod tree;
 
-pub use entry::{ActionCall, CounterValue, EntrySpec, EntryView, MatchValue, MeterConfig};
+pub use entry::{
+    ActionCall, ColourCounts, CounterValue, EntrySpec, EntryView, GroupMember, GroupSpec, IdleState, MatchValue,
+    MeterConfig, Outcome, ProfileLimits, Via, Watch, WeightedCall,
+};
 pub use error::{LoadError, TableError};
 pub use exec::{Batch, MAX_FRAME, MAX_TRACE_BYTES, Worker, WorkerStats};
 pub use hashes::CrcParams;
 pub use info::{
-    ActionInfo, ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, ParamInfo, RegisterInfo, TableInfo,
-    TableIx, ValueSetInfo,
+    ActionInfo, ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, ParamInfo, ProfileInfo, ProfileIx,
+    RegisterInfo, TableInfo, TableIx, ValueSetInfo,
 };
 pub use marks::Marking;
 pub use program::Program;
-pub use tables::{Clock, Dataplane, Txn};
+pub use tables::{Clock, Dataplane, Idled, Txn};

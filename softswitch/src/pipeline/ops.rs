@@ -270,6 +270,12 @@ pub(crate) enum Op {
         t: u16,
         ways: u32,
     },
+    /// Like `Apply`, for an indirect table: what its entry names is looked up in the table's profile, and its ways have
+    /// one action more, which does nothing: where an empty group leads.
+    ApplyVia {
+        t: u16,
+        ways: u32,
+    },
     /// From the parser and the checks to ingress.
     ToIngress,
     /// From ingress to egress; a packet may be dropped here.
@@ -352,7 +358,15 @@ impl Op {
 
     /// The next instruction is never reached from it.
     pub(crate) fn ends(&self) -> bool {
-        matches!(self, Self::Jmp { .. } | Self::Apply { .. } | Self::Select { .. } | Self::ParseFail { .. } | Self::End)
+        matches!(
+            self,
+            Self::Jmp { .. }
+                | Self::Apply { .. }
+                | Self::ApplyVia { .. }
+                | Self::Select { .. }
+                | Self::ParseFail { .. }
+                | Self::End
+        )
     }
 }
 
@@ -511,4 +525,18 @@ pub(crate) struct TableRt {
     pub actions: Vec<TableAction>,
     /// Slot and width of the colour of the direct meter.
     pub meter: Option<(Slot, u8)>,
+    /// Where its entries lead, if it is indirect.
+    pub via: Option<ViaRt>,
+}
+
+/// What a packet needs of an indirect table.
+#[derive(Debug, Clone)]
+pub(crate) struct ViaRt {
+    pub profile: usize,
+    /// The hash that selects a group's member; none in a profile without selector.
+    pub hash: Option<u16>,
+    /// Index among the table's actions, by index among the profile's; `empty` where the table does not have it.
+    pub local: Box<[u16]>,
+    /// Index of the action that does nothing.
+    pub empty: u16,
 }

@@ -4,7 +4,7 @@ use super::calc::Calc;
 use super::compile;
 use super::entry::{ActionCall, EntrySpec};
 use super::error::LoadError;
-use super::info::{ActionInfo, CounterInfo, MeterInfo, RegisterInfo, TableInfo, TableIx, ValueSetInfo};
+use super::info::{ActionInfo, CounterInfo, MeterInfo, ProfileInfo, RegisterInfo, TableInfo, TableIx, ValueSetInfo};
 use super::layout::{Field, Header, Slot};
 use super::marks::{Mark, Marking, Named};
 use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt, Ways};
@@ -54,6 +54,7 @@ pub struct Program {
     pub(crate) meters: Vec<MeterInfo>,
     pub(crate) registers: Vec<RegisterInfo>,
     pub(crate) value_sets: Vec<ValueSetInfo>,
+    pub(crate) profiles: Vec<ProfileInfo>,
     pub(crate) keys: Vec<(Vec<KeyPart>, u32)>,
     pub(crate) defaults: Vec<DefaultAction>,
     pub(crate) const_entries: Vec<Vec<EntrySpec>>,
@@ -163,6 +164,11 @@ impl Program {
     /// The parser's value sets.
     pub fn value_sets(&self) -> &[ValueSetInfo] {
         &self.value_sets
+    }
+
+    /// The action profiles and selectors.
+    pub fn profiles(&self) -> &[ProfileInfo] {
+        &self.profiles
     }
 
     /// The table of this name.

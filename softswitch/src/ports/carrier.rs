@@ -3,11 +3,12 @@
 //! A port over an interface is asked some twenty times a second ([`LinkWatch`]), on a socket of the network
 //! namespace that the port was opened in. UDP ports and ports in memory are always up.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
@@ -88,14 +89,28 @@ impl Carrier {
 pub struct PortStates {
     /// A bit for each port number.
     up: Box<[AtomicU64]>,
+    /// A bit for each port number that was ever set: those ports exist.
+    known: Box<[AtomicU64]>,
     /// Counts the changes.
     changes: watch::Sender<u64>,
+    listener: Listener,
+}
+
+/// What is called after each change, by whom made it.
+#[derive(Default)]
+struct Listener(OnceLock<Box<dyn Fn() + Send + Sync>>);
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
 }
 
 impl Default for PortStates {
     fn default() -> Self {
         let words = (usize::from(PortId::MAX) + 1) / 64;
-        Self { up: (0..words).map(|_| AtomicU64::new(0)).collect(), changes: watch::Sender::new(0) }
+        let bits = || (0..words).map(|_| AtomicU64::new(0)).collect();
+        Self { up: bits(), known: bits(), changes: watch::Sender::new(0), listener: Listener::default() }
     }
 }
 
@@ -112,6 +127,19 @@ impl PortStates {
         word.load(Ordering::Acquire) & bit != 0
     }
 
+    /// The ports that exist, and whether each is up.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<PortId, bool> {
+        let exists =
+            |port: &PortId| self.known[usize::from(*port) / 64].load(Ordering::Acquire) >> (port % 64) & 1 != 0;
+        (0..=PortId::MAX).filter(exists).map(|port| (port, self.is_up(port))).collect()
+    }
+
+    /// Calls `f` after every change, on the thread that makes it. Only the first such call has an effect.
+    pub(crate) fn on_change(&self, f: impl Fn() + Send + Sync + 'static) {
+        let _ = self.listener.0.set(Box::new(f));
+    }
+
     /// Completes its `changed()` whenever some port has gone up or down.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -123,8 +151,14 @@ impl PortStates {
         let (word, bit) = self.word(port);
         let before = if up { word.fetch_or(bit, Ordering::AcqRel) } else { word.fetch_and(!bit, Ordering::AcqRel) };
         let changed = (before & bit != 0) != up;
+        let new = self.known[usize::from(port) / 64].fetch_or(bit, Ordering::AcqRel) & bit == 0;
         if changed {
             self.changes.send_modify(|n| *n = n.wrapping_add(1));
+        }
+        if (changed || new)
+            && let Some(listener) = self.listener.0.get()
+        {
+            listener();
         }
         changed
     }

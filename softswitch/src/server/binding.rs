@@ -12,6 +12,7 @@ use dmux_p4rt::p4::config::v1::meter_spec;
 
 use super::error::Refused;
 use super::packet_io::PacketHeader;
+use super::profiles::{self, ProfileBinding};
 use crate::pipeline::{ActionIx, KeyField, MatchKind, Program, TableInfo, TableIx};
 
 /// A key field as P4Info and program both have it.
@@ -76,6 +77,10 @@ pub struct TableBinding {
     pub direct_meter: Option<meter_spec::Type>,
     /// Whether its entries are part of the program.
     pub is_const: bool,
+    /// The P4Info id of the action profile that its entries name members and groups of; none for a direct table.
+    pub profile: Option<u32>,
+    /// Whether its entries may have idle timeouts.
+    pub idle_timeouts: bool,
 }
 
 impl TableBinding {
@@ -113,6 +118,8 @@ pub struct Binding {
     /// Tables, in the P4Info's order.
     tables: Vec<TableBinding>,
     tables_by_id: HashMap<u32, usize, foldhash::fast::RandomState>,
+    /// Action profiles and selectors, in the P4Info's order.
+    pub profiles: Vec<ProfileBinding>,
     /// Indirect counters, in the P4Info's order.
     pub counters: Vec<ArrayBinding>,
     /// Indirect meters, in the P4Info's order.
@@ -149,6 +156,7 @@ impl Binding {
             }
             binding.tables.push(bound);
         }
+        binding.profiles = profiles::bind(p4info, program, &binding.tables)?;
         for counter in &p4info.counters {
             let (id, name) = preamble(counter.preamble.as_ref(), "counter")?;
             let all = program.counters().iter().map(|c| (c.name.as_str(), c.size, c.direct_table.is_some()));
@@ -271,14 +279,16 @@ fn bind_value_set(described: &info::ValueSet, program: &Program) -> Result<Table
         direct_counter: false,
         direct_meter: None,
         is_const: false,
+        profile: None,
+        idle_timeouts: false,
     })
 }
 
-fn no_such(kind: &str, id: u32) -> String {
+pub(super) fn no_such(kind: &str, id: u32) -> String {
     format!("the P4Info has no {kind} with id {id} (0x{id:08x}); is the client's P4Info the one that is loaded?")
 }
 
-fn preamble<'a>(preamble: Option<&'a info::Preamble>, kind: &str) -> Result<(u32, &'a str), Refused> {
+pub(super) fn preamble<'a>(preamble: Option<&'a info::Preamble>, kind: &str) -> Result<(u32, &'a str), Refused> {
     match preamble {
         Some(p) if p.id != 0 && !p.name.is_empty() => Ok((p.id, &p.name)),
         _ => Err(Refused::invalid(format!("the P4Info has a {kind} without id or name"))),
@@ -318,8 +328,14 @@ fn bind_table(
     let Some(table) = program.tables().get(ix.0) else {
         return Err(Refused::invalid(format!("the program has no table \"{name}\"")));
     };
-    if described.implementation_id != 0 {
-        return Err(Refused::unimplemented(format!("table \"{name}\": action profiles are not supported")));
+    if (described.implementation_id != 0) != table.profile.is_some() {
+        return Err(Refused::invalid(format!(
+            "table \"{name}\" has an action profile in only one of P4Info and program"
+        )));
+    }
+    let idle_timeouts = described.idle_timeout_behavior() == info::table::IdleTimeoutBehavior::NotifyControl;
+    if idle_timeouts && !table.support_timeout {
+        return Err(Refused::invalid(format!("table \"{name}\" supports idle timeouts in the P4Info only")));
     }
     let direct = |ids: &[u32], id: Option<&info::Preamble>| id.is_some_and(|p| ids.contains(&p.id));
     let ids = &described.direct_resource_ids;
@@ -355,6 +371,8 @@ fn bind_table(
         direct_counter,
         direct_meter,
         is_const: table.is_const,
+        profile: table.profile.map(|_| described.implementation_id),
+        idle_timeouts,
     })
 }
 

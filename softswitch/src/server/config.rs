@@ -10,7 +10,7 @@ use dmux_p4rt::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use super::binding::Binding;
 use super::entry::EntryKey;
 use super::error::Refused;
-use crate::pipeline::{Clock, Dataplane, Marking, Program, TableIx};
+use crate::pipeline::{Clock, Dataplane, Marking, Outcome, Program, TableIx};
 
 /// The longest metadata of an entry: it is kept for the controller and never looked at.
 pub const MAX_METADATA_BYTES: usize = 1024;
@@ -62,6 +62,8 @@ pub struct ForwardingPipeline {
     pub dataplane: Dataplane,
     /// The P4Info's ids.
     pub binding: Binding,
+    /// Some table supports idle timeouts.
+    pub(crate) has_idle_timeouts: bool,
     config: RwLock<v1::ForwardingPipelineConfig>,
     /// Only entries to which something is attached: most have nothing.
     attached: Mutex<HashMap<EntryId, Attached>>,
@@ -84,7 +86,12 @@ impl ForwardingPipeline {
             .map_err(|e| Refused::invalid(format!("the p4_device_config cannot be loaded: {e}")))?;
         let binding = Binding::new(p4info, &program)?;
         let dataplane = Dataplane::new(program, clock);
-        Ok(Self { dataplane, binding, config: RwLock::new(config), attached: Mutex::default() })
+        for profile in &binding.profiles {
+            dataplane.set_profile_limits(profile.ix, profile.limits);
+        }
+        let has_idle_timeouts = binding.tables().iter().any(|t| t.idle_timeouts);
+        let config = RwLock::new(config);
+        Ok(Self { dataplane, binding, has_idle_timeouts, config, attached: Mutex::default() })
     }
 
     /// The configuration, or the parts of it that were asked for (§15).
@@ -125,7 +132,7 @@ impl ForwardingPipeline {
         let program = self.dataplane.program();
         let initial = program.defaults.get(table.0).and_then(|d| d.call.as_ref());
         let now = self.dataplane.default_entry(table).ok().flatten();
-        now.as_ref() != initial || self.attached(table, None) != Attached::default()
+        now != initial.cloned().map(Outcome::Call) || self.attached(table, None) != Attached::default()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<EntryId, Attached>> {

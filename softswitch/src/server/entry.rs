@@ -9,7 +9,7 @@ use tonic::Code;
 use super::binding::{ActionBinding, FieldBinding, TableBinding};
 use super::error::Refused;
 use super::value;
-use crate::pipeline::{ActionCall, CounterValue, MatchKind, MatchValue, MeterConfig};
+use crate::pipeline::{ActionCall, ColourCounts, CounterValue, MatchKind, MatchValue, MeterConfig, Outcome};
 
 /// What identifies an entry within its table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -153,17 +153,25 @@ impl TableBinding {
         self.fields.iter().zip(key).filter_map(encode).collect()
     }
 
-    /// Reads an action for an entry, or for the default entry.
-    pub(crate) fn decode_action(&self, action: &v1::TableAction, default: bool) -> Result<ActionCall, Refused> {
-        let action = match &action.r#type {
-            Some(v1::table_action::Type::Action(action)) => action,
-            Some(_) => {
-                return Err(
-                    self.refuse("the table is direct: give an action, not a member or group of an action profile")
-                );
+    /// Reads what an entry, or the default entry, is to lead to.
+    pub(crate) fn decode_outcome(&self, action: &v1::TableAction, default: bool) -> Result<Outcome, Refused> {
+        match (&action.r#type, self.profile) {
+            (None, _) => Err(self.refuse("the action is empty")),
+            (Some(v1::table_action::Type::Action(action)), None) => {
+                self.decode_action(action, default).map(Outcome::Call)
             }
-            None => return Err(self.refuse("the action is empty")),
-        };
+            (Some(_), None) => {
+                Err(self.refuse("the table is direct: give an action, not a member or group of an action profile"))
+            }
+            (Some(v1::table_action::Type::Action(_)), Some(_)) => Err(self.refuse(
+                "the table is indirect: give a member or group of its action profile, or a set, not an action",
+            )),
+            (Some(named), Some(_)) => self.decode_via(named).map(Outcome::Via),
+        }
+    }
+
+    /// Reads an action for an entry or a member, or for the default entry.
+    pub(crate) fn decode_action(&self, action: &v1::Action, default: bool) -> Result<ActionCall, Refused> {
         let Some(bound) = self.action(action.action_id) else {
             return Err(self.refuse(format!(
                 "the action with id {} (0x{:08x}) is not one of the table's",
@@ -204,8 +212,17 @@ impl TableBinding {
         action.params.iter().map(decode).collect()
     }
 
+    /// Writes what an entry leads to; `None` for an action that the P4Info does not give the table.
+    pub(crate) fn encode_outcome(&self, outcome: &Outcome) -> Option<v1::TableAction> {
+        let named = match outcome {
+            Outcome::Call(call) => v1::table_action::Type::Action(self.encode_action(call)?),
+            Outcome::Via(via) => self.encode_via(via)?,
+        };
+        Some(v1::TableAction { r#type: Some(named) })
+    }
+
     /// Writes an action in canonical form; `None` for one that the P4Info does not give the table.
-    pub(crate) fn encode_action(&self, call: &ActionCall) -> Option<v1::TableAction> {
+    pub(crate) fn encode_action(&self, call: &ActionCall) -> Option<v1::Action> {
         let bound = self.action_by_ix(call.action)?;
         let params = bound
             .params
@@ -213,8 +230,7 @@ impl TableBinding {
             .zip(&call.args)
             .map(|(param, arg)| v1::action::Param { param_id: param.id, value: value::encode(*arg) })
             .collect();
-        let action = v1::Action { action_id: bound.id, params };
-        Some(v1::TableAction { r#type: Some(v1::table_action::Type::Action(action)) })
+        Some(v1::Action { action_id: bound.id, params })
     }
 
     /// INVALID_ARGUMENT, with the table's name.
@@ -297,4 +313,22 @@ pub(crate) fn decode_counter(data: &v1::CounterData) -> Result<CounterValue, Ref
 
 pub(crate) fn encode_counter(value: CounterValue) -> v1::CounterData {
     v1::CounterData { byte_count: signed(value.bytes), packet_count: signed(value.packets) }
+}
+
+pub(crate) fn encode_colours(counts: ColourCounts) -> v1::MeterCounterData {
+    v1::MeterCounterData {
+        green: Some(encode_counter(counts.green)),
+        yellow: Some(encode_counter(counts.yellow)),
+        red: Some(encode_counter(counts.red)),
+    }
+}
+
+/// Counters per colour can only be set to zero (§9.1.7, §9.4). Returns whether they are.
+pub(crate) fn resets_colours(data: Option<&v1::MeterCounterData>) -> Result<bool, Refused> {
+    let Some(data) = data else { return Ok(false) };
+    let zero = |d: &Option<v1::CounterData>| d.as_ref().is_none_or(|d| d.byte_count == 0 && d.packet_count == 0);
+    if zero(&data.green) && zero(&data.yellow) && zero(&data.red) {
+        return Ok(true);
+    }
+    Err(Refused::invalid("a meter's counters per colour can only be reset: leave their values 0"))
 }

@@ -48,14 +48,19 @@ impl Refused {
 impl From<TableError> for Refused {
     fn from(error: TableError) -> Self {
         let code = match &error {
-            TableError::Exists { .. } => Code::AlreadyExists,
-            TableError::NotFound { .. } | TableError::NoSuchObject { .. } => Code::NotFound,
-            TableError::Full { .. } => Code::ResourceExhausted,
+            TableError::Exists { .. } | TableError::MemberExists { .. } => Code::AlreadyExists,
+            TableError::NotFound { .. } | TableError::NoSuchObject { .. } | TableError::NoSuchMember { .. } => {
+                Code::NotFound
+            }
+            TableError::Full { .. } | TableError::ProfileFull { .. } => Code::ResourceExhausted,
+            TableError::InUse { .. } => Code::FailedPrecondition,
             TableError::Constant { .. } => Code::PermissionDenied,
             TableError::BadIndex { .. } => Code::OutOfRange,
             TableError::BadKey { .. }
             | TableError::BadPriority { .. }
             | TableError::BadAction { .. }
+            | TableError::BadProfile { .. }
+            | TableError::NoIdleTimeout { .. }
             | TableError::NoDirect { .. }
             | TableError::BadHash { .. }
             | TableError::BadMeter { .. } => Code::InvalidArgument,

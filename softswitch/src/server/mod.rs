@@ -7,11 +7,12 @@
 //! | [`config`], [`binding`] | a program with its P4Info, and everything that requests can name |
 //! | `read`, `answer` | reads, as snapshots that hold up neither packets nor, once made, writers (§13) |
 //! | `write`, `atomic`, `batch` | updates, each for itself or all or none (§12) |
+//! | [`profiles`] | action profiles and selectors, by hand and one-shot (§9.2) |
 //! | [`reconcile`] | what a new program takes over from the one before (§14) |
-//! | [`control`], [`stream`], [`packet_io`] | streams: notices, packets, errors (§16) |
+//! | [`control`], [`stream`], [`packet_io`], `idle` | streams: notices, packets, idle entries, errors (§16) |
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: action profiles, multicast and clone sessions, digests, idle
-//! timeouts, counters per meter colour; DATAPLANE_ATOMIC for anything but table entries. Nothing is accepted and ignored.
+//! What is not supported answers UNIMPLEMENTED with a sentence: multicast and clone sessions, digests; DATAPLANE_ATOMIC for
+//! anything but table entries. Nothing is accepted and ignored.
 
 mod answer;
 pub mod arbitration;
@@ -22,8 +23,10 @@ pub mod config;
 pub mod control;
 pub mod entry;
 pub mod error;
+mod idle;
 pub mod listener;
 pub mod packet_io;
+pub mod profiles;
 mod read;
 pub mod reconcile;
 mod register;

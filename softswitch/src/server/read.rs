@@ -5,12 +5,13 @@ use dmux_p4rt::p4::v1::entity::Entity;
 
 use super::binding::{ArrayBinding, TableBinding};
 use super::config::ForwardingPipeline;
-use super::entry::{EntryKey, encode_counter, encode_meter};
+use super::entry::{EntryKey, encode_colours, encode_counter, encode_meter};
 use super::error::Refused;
+use super::profiles::{read_groups, read_members};
 use super::register::read_registers;
 use super::value_set::read_value_sets;
-use super::write::{cells, direct_key, refuse_colour_counters};
-use crate::pipeline::{EntryView, TableError};
+use super::write::{cells, direct_key};
+use crate::pipeline::{EntryView, IdleState, Outcome, TableError};
 
 /// Calls `found` with what one element of a request selects.
 pub(crate) fn read(
@@ -34,9 +35,9 @@ pub(crate) fn read(
         Entity::DirectMeterEntry(filter) => {
             read_direct_meters(pipeline, filter, &mut |e| add(Entity::DirectMeterEntry(e)))?;
         }
+        Entity::ActionProfileMember(m) => read_members(pipeline, m, &mut |m| add(Entity::ActionProfileMember(m)))?,
+        Entity::ActionProfileGroup(g) => read_groups(pipeline, g, &mut |g| add(Entity::ActionProfileGroup(g)))?,
         // Of these there can be none, so reading all of them finds nothing.
-        Entity::ActionProfileMember(m) => nothing(m.action_profile_id == 0 && m.member_id == 0, "action profiles")?,
-        Entity::ActionProfileGroup(g) => nothing(g.action_profile_id == 0 && g.group_id == 0, "action profiles")?,
         Entity::ValueSetEntry(filter) => read_value_sets(pipeline, filter, &mut |e| add(Entity::ValueSetEntry(e)))?,
         Entity::RegisterEntry(filter) => read_registers(pipeline, filter, &mut |e| add(Entity::RegisterEntry(e)))?,
         Entity::DigestEntry(d) => nothing(d.digest_id == 0, "digests")?,
@@ -64,16 +65,17 @@ fn read_entries(
     filter: &v1::TableEntry,
     found: &mut dyn FnMut(v1::TableEntry),
 ) -> Result<(), Refused> {
-    if filter.meter_counter_data.is_some() {
-        return Err(Refused::unimplemented("meters do not count per colour on this switch"));
-    }
     if filter.table_id == 0 {
         if !filter.r#match.is_empty() || filter.priority != 0 || filter.action.is_some() {
             return Err(Refused::invalid("a read of all tables (table_id 0) takes no match, priority or action"));
         }
         return pipeline.binding.tables().iter().try_for_each(|table| read_table(pipeline, table, filter, found));
     }
-    read_table(pipeline, pipeline.binding.table(filter.table_id)?, filter, found)
+    let table = pipeline.binding.table(filter.table_id)?;
+    if filter.time_since_last_hit.is_some() && (!table.idle_timeouts || filter.is_default_action) {
+        return Err(table.refuse("it does not support idle timeouts: leave time_since_last_hit unset"));
+    }
+    read_table(pipeline, table, filter, found)
 }
 
 fn read_table(
@@ -82,8 +84,12 @@ fn read_table(
     filter: &v1::TableEntry,
     found: &mut dyn FnMut(v1::TableEntry),
 ) -> Result<(), Refused> {
+    let runs = |outcome: &Outcome, wanted| matches!(outcome, Outcome::Call(call) if call.action == wanted);
     let action = match filter.action.as_ref().and_then(|a| a.r#type.as_ref()) {
         None => None,
+        Some(_) if table.profile.is_some() => {
+            return Err(table.refuse("the entries of an indirect table cannot be filtered by what they name"));
+        }
         Some(v1::table_action::Type::Action(action)) => Some(
             table
                 .action(action.action_id)
@@ -96,9 +102,9 @@ fn read_table(
         if !filter.r#match.is_empty() || filter.priority != 0 {
             return Err(table.refuse("the default entry has no match fields and no priority"));
         }
-        if let Some(call) = pipeline.dataplane.default_entry(table.ix)?
-            && action.is_none_or(|wanted| wanted == call.action)
-            && let Some(encoded) = table.encode_action(&call)
+        if let Some(outcome) = pipeline.dataplane.default_entry(table.ix)?
+            && action.is_none_or(|wanted| runs(&outcome, wanted))
+            && let Some(encoded) = table.encode_outcome(&outcome)
         {
             let attached = pipeline.attached(table.ix, None);
             let mut entry = v1::TableEntry {
@@ -115,7 +121,7 @@ fn read_table(
         return Ok(());
     }
     let mut select = |view: EntryView| {
-        let selected = action.is_none_or(|wanted| wanted == view.action.action)
+        let selected = action.is_none_or(|wanted| runs(&view.action, wanted))
             && (filter.priority == 0 || filter.priority == view.priority);
         if selected && let Some(entry) = encode_entry(pipeline, table, filter, view) {
             found(entry);
@@ -175,19 +181,36 @@ fn encode_entry(
     let mut entry = v1::TableEntry {
         table_id: table.id,
         r#match: table.encode_key(&view.key),
-        action: Some(table.encode_action(&view.action)?),
+        action: Some(table.encode_outcome(&view.action)?),
         priority: view.priority,
         counter_data: view
             .counter
             .filter(|_| filter.counter_data.is_some() && table.direct_counter)
             .map(encode_counter),
         meter_config: view.meter.filter(|_| filter.meter_config.is_some()).map(encode_meter),
+        meter_counter_data: view
+            .colours
+            .filter(|_| filter.meter_counter_data.is_some() && table.direct_meter.is_some())
+            .map(encode_colours),
         is_const: view.is_const,
         ..v1::TableEntry::default()
     };
+    if let Some(idle) = view.idle.filter(|_| table.idle_timeouts) {
+        attach_idle(pipeline, idle, filter, &mut entry);
+    }
     let attached = pipeline.attached(table.ix, Some(EntryKey { fields: view.key, priority: view.priority }));
     attached.attach(&mut entry);
     attached.selected_by(filter).then_some(entry)
+}
+
+/// The idle timeout as it was written, and how long the entry rests, where that was asked for (§9.1.8).
+fn attach_idle(pipeline: &ForwardingPipeline, idle: IdleState, filter: &v1::TableEntry, entry: &mut v1::TableEntry) {
+    let ns = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    entry.idle_timeout_ns = ns(idle.timeout_ns);
+    entry.time_since_last_hit = filter.time_since_last_hit.as_ref().map(|_| {
+        let rests_us = pipeline.dataplane.clock().now_us().saturating_sub(idle.last_hit_us);
+        v1::table_entry::IdleTimeout { elapsed_ns: ns(rests_us.saturating_mul(1000)) }
+    });
 }
 
 /// Indirect arrays that a read means: one, or all for id 0.
@@ -224,12 +247,15 @@ fn read_meters(
     filter: &v1::MeterEntry,
     found: &mut dyn FnMut(v1::MeterEntry),
 ) -> Result<(), Refused> {
-    refuse_colour_counters(filter.counter_data.is_some())?;
     let binding = &pipeline.binding;
     for meter in arrays(filter.meter_id, &binding.meters, |id| binding.meter(id))? {
         for cell in cells(&meter.name, meter.size, filter.index.as_ref())? {
             let config = pipeline.dataplane.meter(meter.ix, cell)?.map(encode_meter);
-            found(v1::MeterEntry { meter_id: meter.id, index: index(cell), config, counter_data: None });
+            let counter_data = match &filter.counter_data {
+                Some(_) => Some(encode_colours(pipeline.dataplane.meter_colours(meter.ix, cell)?)),
+                None => None,
+            };
+            found(v1::MeterEntry { meter_id: meter.id, index: index(cell), config, counter_data });
         }
     }
     Ok(())
@@ -291,10 +317,10 @@ fn read_direct_meters(
     filter: &v1::DirectMeterEntry,
     found: &mut dyn FnMut(v1::DirectMeterEntry),
 ) -> Result<(), Refused> {
-    refuse_colour_counters(filter.counter_data.is_some())?;
     let entry = filter.table_entry.as_ref();
     direct_entries(pipeline, entry, "direct meter", |t| t.direct_meter.is_some(), &mut |table, view| {
         let config = view.meter.map(encode_meter);
-        found(v1::DirectMeterEntry { table_entry: Some(reference(table, &view)), config, counter_data: None });
+        let counter_data = view.colours.filter(|_| filter.counter_data.is_some()).map(encode_colours);
+        found(v1::DirectMeterEntry { table_entry: Some(reference(table, &view)), config, counter_data });
     })
 }

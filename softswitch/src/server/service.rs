@@ -19,6 +19,7 @@ use super::arbitration::StreamId;
 use super::config::ForwardingPipeline;
 use super::control::{Control, role_name};
 use super::error::{Refused, batch_status};
+use super::idle;
 use super::listener::{Tls, connections};
 
 /// The version of the specification that Capabilities reports.
@@ -52,6 +53,15 @@ pub enum ServeError {
     PacketThread,
 }
 
+/// Ends a task when it is dropped.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[derive(Clone)]
@@ -65,6 +75,8 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let service = P4RuntimeServer::new(Service(Arc::clone(&control))).max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let idle = tokio::spawn(idle::run(Arc::clone(&control.shared)));
+    let _idle = AbortOnDrop(idle.abort_handle());
     let (order, ordered) = tokio::sync::oneshot::channel::<()>();
     let mut builder = tonic::transport::Server::builder();
     if let Some(tls) = tls {
@@ -219,7 +231,10 @@ fn set_pipeline(control: &Control, action: Action, config: Option<v1::Forwarding
     let saved = || control.saved.lock().unwrap_or_else(PoisonError::into_inner);
     let verified = || {
         let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
-        ForwardingPipeline::new(config, control.shared.clock(), control.shared.marking).map(Arc::new)
+        let pipeline = ForwardingPipeline::new(config, control.shared.clock(), control.shared.marking)?;
+        // Entries written before it is committed may name them, too.
+        pipeline.dataplane.set_ports(control.shared.port_states.all());
+        Ok::<_, Refused>(Arc::new(pipeline))
     };
     match action {
         Action::Verify => {

@@ -6,25 +6,35 @@ use dmux_p4rt::p4::v1::update::Type;
 
 use super::binding::TableBinding;
 use super::config::{Attached, ForwardingPipeline};
-use super::entry::{EntryKey, decode_counter, decode_meter};
+use super::entry::{EntryKey, decode_counter, decode_meter, resets_colours};
 use super::error::Refused;
+use super::profiles::{self, ProfileUpdate};
 use super::register::set_register;
 use super::value_set::set_value_set;
-use crate::pipeline::{ActionCall, CounterValue, EntrySpec, MeterConfig, TableIx, Txn};
+use crate::pipeline::{CounterValue, EntrySpec, MeterConfig, Outcome, TableIx, Txn, Via};
+
+/// An update of what packets are matched by: those next to each other become visible to packets together.
+enum Step {
+    Table(TableUpdate),
+    Profile(ProfileUpdate),
+}
 
 /// An update of a table, decoded and checked against the P4Info.
 pub(crate) struct TableUpdate {
     table: TableIx,
     attached: Attached,
     change: Change,
+    /// The idle timeout to set; none in tables that have no such thing.
+    idle_ns: Option<u64>,
     direct: Direct,
 }
 
 enum Change {
     Insert(EntrySpec),
-    Modify(EntryKey, Option<ActionCall>),
+    InsertVia(EntryKey, Via),
+    Modify(EntryKey, Option<Outcome>),
     Delete(EntryKey),
-    Default(Option<ActionCall>),
+    Default(Option<Outcome>),
 }
 
 /// What an update does to an entry's direct resources, after the entry itself.
@@ -33,6 +43,8 @@ struct Direct {
     counter: Option<CounterValue>,
     /// `Some(None)` resets the meter.
     meter: Option<Option<MeterConfig>>,
+    /// The meter's counters per colour start again.
+    resets_colours: bool,
 }
 
 impl TableUpdate {
@@ -40,7 +52,7 @@ impl TableUpdate {
     pub(crate) fn place(&self) -> (TableIx, Option<EntryKey>) {
         let key = match &self.change {
             Change::Insert(spec) => Some(EntryKey { fields: spec.key.clone(), priority: spec.priority }),
-            Change::Modify(key, _) | Change::Delete(key) => Some(key.clone()),
+            Change::InsertVia(key, _) | Change::Modify(key, _) | Change::Delete(key) => Some(key.clone()),
             Change::Default(_) => None,
         };
         (self.table, key)
@@ -53,12 +65,15 @@ impl TableUpdate {
 
     /// Whether it is more than one change of a table, and so cannot be part of a run.
     fn stands_alone(&self) -> bool {
-        self.direct.counter.is_some() || self.direct.meter.is_some() || matches!(self.change, Change::Modify(_, None))
+        self.direct.counter.is_some()
+            || self.direct.meter.is_some()
+            || self.direct.resets_colours
+            || matches!(self.change, Change::Modify(_, None))
     }
 }
 
-/// Applies a batch in its order, each update for itself (CONTINUE_ON_ERROR). Runs of plain table updates become
-/// visible to packets together.
+/// Applies a batch in its order, each update for itself (CONTINUE_ON_ERROR). Runs of plain updates of tables and action
+/// profiles become visible to packets together.
 pub(crate) fn apply(pipeline: &ForwardingPipeline, updates: &[v1::Update]) -> Vec<Result<(), Refused>> {
     let mut results = Vec::with_capacity(updates.len());
     let mut rest = updates.iter();
@@ -71,7 +86,7 @@ pub(crate) fn apply(pipeline: &ForwardingPipeline, updates: &[v1::Update]) -> Ve
     }
 }
 
-/// What a run of plain table updates ended with.
+/// What a run of plain updates ended with.
 enum After<'a> {
     End,
     /// A table update that is more than one change.
@@ -80,7 +95,7 @@ enum After<'a> {
     Other(&'a v1::Update),
 }
 
-/// Performs plain table updates, as many as there are in sequence, in one step of the data plane.
+/// Performs plain updates of tables and action profiles, as many as there are in sequence, in one step of the data plane.
 fn run<'a>(
     pipeline: &ForwardingPipeline,
     rest: &mut std::slice::Iter<'a, v1::Update>,
@@ -88,10 +103,11 @@ fn run<'a>(
 ) -> After<'a> {
     pipeline.dataplane.write(|txn| {
         for update in rest.by_ref() {
-            let Some((kind, entry)) = table_entry(update) else { return After::Other(update) };
-            match decode(pipeline, kind, entry) {
-                Ok(update) if update.stands_alone() => return After::Alone(Box::new(update)),
-                Ok(update) => results.push(perform(pipeline, txn, update)),
+            let Some(step) = step(pipeline, update) else { return After::Other(update) };
+            match step {
+                Ok(Step::Table(update)) if update.stands_alone() => return After::Alone(Box::new(update)),
+                Ok(Step::Table(update)) => results.push(perform(pipeline, txn, update)),
+                Ok(Step::Profile(update)) => results.push(profiles::perform(txn, &update)),
                 Err(refused) => results.push(Err(refused)),
             }
         }
@@ -104,8 +120,10 @@ pub(crate) fn decode_plain<'a>(
     pipeline: &ForwardingPipeline,
     update: &'a v1::Update,
 ) -> Result<Option<(TableUpdate, &'a v1::TableEntry)>, Refused> {
-    let Some((kind, entry)) = table_entry(update) else { return Ok(None) };
-    let update = decode(pipeline, kind, entry)?;
+    let Some(Entity::TableEntry(entry)) = update.entity.as_ref().and_then(|e| e.entity.as_ref()) else {
+        return Ok(None);
+    };
+    let update = decode(pipeline, update.r#type(), entry)?;
     Ok(Some((update, entry)).filter(|(update, _)| !update.stands_alone()))
 }
 
@@ -120,23 +138,33 @@ pub(crate) fn bare_entry(
     Some(v1::TableEntry { table_id, r#match, priority: key.priority, ..v1::TableEntry::default() })
 }
 
-fn table_entry(update: &v1::Update) -> Option<(Type, &v1::TableEntry)> {
-    match update.entity.as_ref()?.entity.as_ref()? {
-        Entity::TableEntry(entry) => Some((update.r#type(), entry)),
-        _ => None,
-    }
+/// An update of a table or an action profile, decoded; none for one of anything else.
+fn step(pipeline: &ForwardingPipeline, update: &v1::Update) -> Option<Result<Step, Refused>> {
+    let kind = update.r#type();
+    Some(match update.entity.as_ref()?.entity.as_ref()? {
+        Entity::TableEntry(entry) => decode(pipeline, kind, entry).map(Step::Table),
+        Entity::ActionProfileMember(member) => profiles::decode_member(pipeline, kind, member).map(Step::Profile),
+        Entity::ActionProfileGroup(group) => profiles::decode_group(pipeline, kind, group).map(Step::Profile),
+        _ => return None,
+    })
 }
 
 pub(crate) fn perform(pipeline: &ForwardingPipeline, txn: &mut Txn<'_>, update: TableUpdate) -> Result<(), Refused> {
-    let TableUpdate { table, attached, change, .. } = update;
+    let TableUpdate { table, attached, change, idle_ns, .. } = update;
     let key = match change {
         Change::Insert(spec) => {
             txn.insert(table, &spec)?;
             Some(EntryKey { fields: spec.key, priority: spec.priority })
         }
-        Change::Modify(key, action) => {
-            if let Some(action) = action {
-                txn.modify(table, &key.fields, key.priority, &action)?;
+        Change::InsertVia(key, via) => {
+            txn.insert_via(table, &key.fields, key.priority, &via)?;
+            Some(key)
+        }
+        Change::Modify(key, outcome) => {
+            match outcome {
+                Some(Outcome::Call(action)) => txn.modify(table, &key.fields, key.priority, &action)?,
+                Some(Outcome::Via(via)) => txn.modify_via(table, &key.fields, key.priority, &via)?,
+                None => {}
             }
             Some(key)
         }
@@ -144,11 +172,18 @@ pub(crate) fn perform(pipeline: &ForwardingPipeline, txn: &mut Txn<'_>, update: 
             txn.delete(table, &key.fields, key.priority)?;
             Some(key)
         }
-        Change::Default(action) => {
-            txn.set_default(table, action.as_ref())?;
+        Change::Default(outcome) => {
+            match outcome {
+                Some(Outcome::Call(action)) => txn.set_default(table, Some(&action))?,
+                Some(Outcome::Via(via)) => txn.set_default_via(table, &via)?,
+                None => txn.set_default(table, None)?,
+            }
             None
         }
     };
+    if let (Some(timeout), Some(key)) = (idle_ns, &key) {
+        txn.set_idle_timeout(table, &key.fields, key.priority, timeout)?;
+    }
     pipeline.attach(table, key, attached);
     Ok(())
 }
@@ -158,8 +193,9 @@ fn perform_alone(pipeline: &ForwardingPipeline, mut update: TableUpdate) -> Resu
     let (table, direct) = (update.table, std::mem::take(&mut update.direct));
     let key = match &update.change {
         Change::Insert(spec) => Some(EntryKey { fields: spec.key.clone(), priority: spec.priority }),
-        Change::Modify(key, action) => {
-            if action.is_none() {
+        Change::InsertVia(key, _) => Some(key.clone()),
+        Change::Modify(key, outcome) => {
+            if outcome.is_none() {
                 pipeline.dataplane.get(table, &key.fields, key.priority)?;
             }
             Some(key.clone())
@@ -173,6 +209,9 @@ fn perform_alone(pipeline: &ForwardingPipeline, mut update: TableUpdate) -> Resu
     }
     if let Some(config) = direct.meter {
         pipeline.dataplane.set_direct_meter(table, &key.fields, key.priority, config)?;
+    }
+    if direct.resets_colours {
+        pipeline.dataplane.reset_direct_colours(table, &key.fields, key.priority)?;
     }
     Ok(())
 }
@@ -193,23 +232,27 @@ pub(crate) fn decode(
     if kind == Type::Delete {
         // Everything but the key is ignored, however nonsensical (§9.1).
         let (change, direct) = (Change::Delete(key), Direct::default());
-        return Ok(TableUpdate { table: table.ix, attached: Attached::default(), change, direct });
+        return Ok(TableUpdate { table: table.ix, attached: Attached::default(), change, idle_ns: None, direct });
     }
-    refuse_unsupported(table, entry)?;
+    refuse_read_only(table, entry)?;
+    let idle_ns = decode_idle(table, kind, entry)?;
     if table.is_const && (kind == Type::Insert || entry.action.is_some()) {
         return Err(Refused::new(
             tonic::Code::PermissionDenied,
             format!("table {}: its entries are part of the program and cannot be changed", table.name),
         ));
     }
-    let action = entry.action.as_ref().map(|action| table.decode_action(action, false)).transpose()?;
-    let change = match (kind, action) {
-        (Type::Insert, Some(action)) => Change::Insert(EntrySpec { key: key.fields, priority: key.priority, action }),
+    let outcome = entry.action.as_ref().map(|action| table.decode_outcome(action, false)).transpose()?;
+    let change = match (kind, outcome) {
+        (Type::Insert, Some(Outcome::Call(action))) => {
+            Change::Insert(EntrySpec { key: key.fields, priority: key.priority, action })
+        }
+        (Type::Insert, Some(Outcome::Via(via))) => Change::InsertVia(key, via),
         (Type::Insert, None) => return Err(table.refuse("an entry that is inserted needs an action")),
-        (_, action) => Change::Modify(key, action),
+        (_, outcome) => Change::Modify(key, outcome),
     };
     let direct = decode_direct(table, kind, entry)?;
-    Ok(TableUpdate { table: table.ix, attached: Attached::of(entry)?, change, direct })
+    Ok(TableUpdate { table: table.ix, attached: Attached::of(entry)?, change, idle_ns, direct })
 }
 
 /// The default entry is always there: it can only be modified, or reset by leaving its action unset (§9.1.3).
@@ -220,32 +263,39 @@ fn decode_default(table: &TableBinding, kind: Type, entry: &v1::TableEntry) -> R
     if !entry.r#match.is_empty() || entry.priority != 0 {
         return Err(table.refuse("the default entry has no match fields and no priority"));
     }
-    refuse_unsupported(table, entry)?;
-    if entry.meter_config.is_some() || entry.counter_data.is_some() {
+    refuse_read_only(table, entry)?;
+    if entry.idle_timeout_ns != 0 {
+        return Err(table.refuse("the default entry has no idle timeout"));
+    }
+    // BMv2 counts and meters hits only.
+    if entry.meter_config.is_some() || entry.counter_data.is_some() || entry.meter_counter_data.is_some() {
         return Err(Refused::unimplemented(format!(
             "table {}: the default entry has no direct counter or meter on this switch",
             table.name
         )));
     }
-    let action = entry.action.as_ref().map(|action| table.decode_action(action, true)).transpose()?;
-    let attached = if action.is_some() { Attached::of(entry)? } else { Attached::default() };
-    Ok(TableUpdate { table: table.ix, attached, change: Change::Default(action), direct: Direct::default() })
+    let outcome = entry.action.as_ref().map(|action| table.decode_outcome(action, true)).transpose()?;
+    let attached = if outcome.is_some() { Attached::of(entry)? } else { Attached::default() };
+    let (change, direct) = (Change::Default(outcome), Direct::default());
+    Ok(TableUpdate { table: table.ix, attached, change, idle_ns: None, direct })
 }
 
-fn refuse_unsupported(table: &TableBinding, entry: &v1::TableEntry) -> Result<(), Refused> {
+/// The idle timeout to set (§9.1.8): what an entry has is what was written last, so unset is none.
+fn decode_idle(table: &TableBinding, kind: Type, entry: &v1::TableEntry) -> Result<Option<u64>, Refused> {
+    let timeout = u64::try_from(entry.idle_timeout_ns)
+        .map_err(|_| table.refuse(format!("an idle timeout of {} ns", entry.idle_timeout_ns)))?;
+    if timeout != 0 && (!table.idle_timeouts || table.is_const) {
+        return Err(table.refuse("it does not support idle timeouts: leave idle_timeout_ns 0"));
+    }
+    Ok(Some(timeout).filter(|t| table.idle_timeouts && !table.is_const && (kind == Type::Modify || *t != 0)))
+}
+
+fn refuse_read_only(table: &TableBinding, entry: &v1::TableEntry) -> Result<(), Refused> {
     if entry.is_const {
         return Err(table.refuse("is_const is set by the switch only"));
     }
-    if entry.idle_timeout_ns != 0 || entry.time_since_last_hit.is_some() {
-        return Err(
-            table.refuse("idle timeouts are not supported: leave idle_timeout_ns and time_since_last_hit unset")
-        );
-    }
-    if entry.meter_counter_data.is_some() {
-        return Err(Refused::unimplemented(format!(
-            "table {}: meters do not count per colour on this switch",
-            table.name
-        )));
+    if entry.time_since_last_hit.is_some() {
+        return Err(table.refuse("time_since_last_hit is set by the switch only"));
     }
     Ok(())
 }
@@ -262,7 +312,10 @@ fn decode_direct(table: &TableBinding, kind: Type, entry: &v1::TableEntry) -> Re
         (None, Some(_)) if kind == Type::Modify => Some(None),
         (None, _) => None,
     };
-    Ok(Direct { counter, meter })
+    if entry.meter_counter_data.is_some() && table.direct_meter.is_none() {
+        return Err(table.refuse("it has no direct meter"));
+    }
+    Ok(Direct { counter, meter, resets_colours: resets_colours(entry.meter_counter_data.as_ref())? })
 }
 
 /// Counters and meters: MODIFY only (§9.3, §9.4).
@@ -273,7 +326,9 @@ fn apply_other(pipeline: &ForwardingPipeline, update: &v1::Update) -> Result<(),
     };
     let unsupported = |what: &str| Err(Refused::unimplemented(format!("{what} are not supported by this switch")));
     match entity {
-        Entity::TableEntry(_) => Err(Refused::new(tonic::Code::Internal, "a table entry was not applied as one")),
+        Entity::TableEntry(_) | Entity::ActionProfileMember(_) | Entity::ActionProfileGroup(_) => {
+            Err(Refused::new(tonic::Code::Internal, "an entry was not applied as one"))
+        }
         Entity::CounterEntry(entry) => modify_only(update, "counter").and_then(|()| set_counter(pipeline, entry)),
         Entity::MeterEntry(entry) => modify_only(update, "meter").and_then(|()| set_meter(pipeline, entry)),
         Entity::DirectCounterEntry(entry) => {
@@ -282,7 +337,6 @@ fn apply_other(pipeline: &ForwardingPipeline, update: &v1::Update) -> Result<(),
         Entity::DirectMeterEntry(entry) => {
             modify_only(update, "direct meter").and_then(|()| set_direct_meter(pipeline, entry))
         }
-        Entity::ActionProfileMember(_) | Entity::ActionProfileGroup(_) => unsupported("action profiles"),
         Entity::PacketReplicationEngineEntry(_) => unsupported("multicast groups and clone sessions"),
         Entity::ValueSetEntry(entry) => modify_only(update, "value set").and_then(|()| set_value_set(pipeline, entry)),
         Entity::RegisterEntry(entry) => modify_only(update, "register").and_then(|()| set_register(pipeline, entry)),
@@ -324,18 +378,14 @@ fn set_counter(pipeline: &ForwardingPipeline, entry: &v1::CounterEntry) -> Resul
 
 fn set_meter(pipeline: &ForwardingPipeline, entry: &v1::MeterEntry) -> Result<(), Refused> {
     let meter = pipeline.binding.meter(entry.meter_id)?;
-    refuse_colour_counters(entry.counter_data.is_some())?;
+    let resets = resets_colours(entry.counter_data.as_ref())?;
     let cells = cells(&meter.name, meter.size, entry.index.as_ref())?;
     let config = entry.config.as_ref().map(|c| decode_meter(&meter.name, meter.meter_type, c)).transpose()?;
     for cell in cells {
         pipeline.dataplane.set_meter(meter.ix, cell, config)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn refuse_colour_counters(asked: bool) -> Result<(), Refused> {
-    if asked {
-        return Err(Refused::unimplemented("meters do not count per colour on this switch: leave counter_data unset"));
+        if resets {
+            pipeline.dataplane.reset_meter_colours(meter.ix, cell)?;
+        }
     }
     Ok(())
 }
@@ -357,12 +407,16 @@ fn set_direct_counter(pipeline: &ForwardingPipeline, entry: &v1::DirectCounterEn
 
 fn set_direct_meter(pipeline: &ForwardingPipeline, entry: &v1::DirectMeterEntry) -> Result<(), Refused> {
     let (table, key) = direct_key(pipeline, entry.table_entry.as_ref(), "direct meter")?;
-    refuse_colour_counters(entry.counter_data.is_some())?;
+    let resets = resets_colours(entry.counter_data.as_ref())?;
     let Some(meter_type) = table.direct_meter else {
         return Err(table.refuse("it has no direct meter"));
     };
     let config = entry.config.as_ref().map(|c| decode_meter(&table.name, meter_type, c)).transpose()?;
-    Ok(pipeline.dataplane.set_direct_meter(table.ix, &key.fields, key.priority, config)?)
+    pipeline.dataplane.set_direct_meter(table.ix, &key.fields, key.priority, config)?;
+    if resets {
+        pipeline.dataplane.reset_direct_colours(table.ix, &key.fields, key.priority)?;
+    }
+    Ok(())
 }
 
 /// The entry that a direct resource belongs to.

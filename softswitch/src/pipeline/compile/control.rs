@@ -150,9 +150,13 @@ impl<'a> Compiler<'a> {
         }
 
         let none = nodes.find(none, self.end, &ctx)?;
-        let t = self.index(ix, "tables")?;
+        let indirect = self.out.tables[ix].profile.is_some();
         self.mark_key(ix);
-        self.b.emit(Op::Apply { t, ways: u32::from(t) });
+        {
+            let t = self.index(ix, "tables")?;
+            let ways = u32::from(t);
+            self.b.emit(if indirect { Op::ApplyVia { t, ways } } else { Op::Apply { t, ways } });
+        }
         let actions: Vec<usize> = self.out.tables[ix].actions.iter().map(|a| a.0).collect();
         let mut ways = Vec::new();
         for action in actions {
@@ -166,6 +170,10 @@ impl<'a> Compiler<'a> {
             ways.push((after_hit, if same { after_hit } else { self.gen_copy(ix, false, action, miss)? }));
         }
         let none = self.marked_none(ix, none)?;
+        if indirect {
+            let hit = next.get("__HIT__").or_else(|| t.get("base_default_next"));
+            ways.push((nodes.find(hit, self.end, &ctx)?, none));
+        }
         self.table_ways[ix] = Some((ways, none));
         Ok(nexts)
     }

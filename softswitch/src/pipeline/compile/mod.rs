@@ -17,6 +17,7 @@ mod marks;
 mod optimize;
 mod parser;
 mod primitives;
+mod profiles;
 mod refs;
 mod select;
 mod tables;
@@ -55,6 +56,9 @@ struct Compiler<'a> {
     vset_names: HashMap<String, usize>,
     /// Value sets whose members are known to look like the key of a select.
     shaped: HashSet<usize>,
+    profile_names: HashMap<String, usize>,
+    /// The calculation of each profile that is a selector.
+    profile_hashes: Vec<Option<u16>>,
     meter_targets: HashMap<usize, (Slot, u8)>,
     table_ways: Vec<Option<Leads>>,
     /// Where the block leads that is being generated: parser, then ingress, then egress.
@@ -90,6 +94,8 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
         table_names: HashMap::new(),
         vset_names: HashMap::new(),
         shaped: HashSet::new(),
+        profile_names: HashMap::new(),
+        profile_hashes: Vec::new(),
         meter_targets: HashMap::new(),
         table_ways: Vec::new(),
         end,
@@ -217,7 +223,12 @@ impl Compiler<'_> {
                 TableAction { param_base: src.base, param_words: src.words }
             });
             let meter = self.meter_targets.get(&ix).copied();
-            let rt = TableRt { key, actions: actions.collect(), meter };
+            let mut actions: Vec<TableAction> = actions.collect();
+            let via = self.via(info, actions.len());
+            if via.is_some() {
+                actions.push(TableAction { param_base: 0, param_words: 0 });
+            }
+            let rt = TableRt { key, actions, meter, via };
             // A table that no packet reaches has no way.
             let mut to = Ways { actions: vec![(0, 0); rt.actions.len()].into_boxed_slice(), none: 0 };
             if let Some((ways, none)) = ways {

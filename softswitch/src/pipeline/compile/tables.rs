@@ -24,8 +24,8 @@ impl<'a> Compiler<'a> {
     pub(super) fn read_tables(&mut self) -> Result<(), LoadError> {
         for p in ["ingress", "egress"] {
             let Some(pipeline) = self.pipeline(p)? else { continue };
-            if !json::list_or_empty(pipeline, "action_profiles", p)?.is_empty() {
-                return Err(LoadError::unsupported("an action profile or selector", format!("pipeline {p}")));
+            for a in json::list_or_empty(pipeline, "action_profiles", p)? {
+                self.read_profile(a)?;
             }
             for t in json::list_or_empty(pipeline, "tables", p)? {
                 self.read_table(t)?;
@@ -38,10 +38,7 @@ impl<'a> Compiler<'a> {
     fn read_table(&mut self, t: &'a Value) -> Result<(), LoadError> {
         let name = json::text(t, "name", "table")?;
         let ctx = format!("table {name}");
-        let kind = t.get("type").and_then(Value::as_str).unwrap_or("simple");
-        if kind != "simple" {
-            return Err(LoadError::unsupported(format!("a table of type {kind}"), &ctx));
-        }
+        let profile = self.implementation(t, &ctx)?;
         let (mut key, mut parts) = (Vec::new(), Vec::new());
         for k in json::list_or_empty(t, "key", &ctx)? {
             let (field, part) = self.read_key_field(k, &ctx)?;
@@ -92,6 +89,7 @@ impl<'a> Compiler<'a> {
             direct_counter: json::flag(t, "with_counters"),
             direct_meter: None,
             support_timeout: json::flag(t, "support_timeout"),
+            profile,
         };
         let default = match t.get("default_entry").filter(|d| !d.is_null()) {
             None => DefaultAction::default(),
@@ -104,6 +102,9 @@ impl<'a> Compiler<'a> {
                 }
             }
         };
+        if let Some(profile) = profile {
+            self.join_profile(profile, &info, !entries.is_empty(), &ctx)?;
+        }
         let consts = self.read_entries(entries, &info, &ctx)?;
         if self.table_names.insert(name.to_owned(), self.out.tables.len()).is_some() {
             return Err(LoadError::invalid("a second table of this name", &ctx));
@@ -257,7 +258,8 @@ impl<'a> Compiler<'a> {
     pub(super) fn inline_action(&self, table: usize) -> Option<(usize, Vec<u128>)> {
         let info = &self.out.tables[table];
         let default = &self.out.defaults[table];
-        let plain = info.key.is_empty() && !info.direct_counter && info.direct_meter.is_none();
+        let plain =
+            info.key.is_empty() && !info.direct_counter && info.direct_meter.is_none() && info.profile.is_none();
         match &default.call {
             Some(call) if plain && default.fixed => Some((call.action.0, call.args.clone())),
             _ => None,

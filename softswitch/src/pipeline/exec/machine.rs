@@ -111,6 +111,7 @@ impl Machine<'_, '_> {
                 Op::BrLeS { a, b, t } => branch!(s.get(a) as i64 <= s.get(b) as i64, t),
 
                 Op::Apply { t, ways } => ip = go(self.apply(usize::from(t), ways as usize)),
+                Op::ApplyVia { t, ways } => ip = go(self.apply_via(usize::from(t), ways as usize)),
                 Op::Extract { h, t } => attempt!(self.extract(usize::from(h)), t),
                 Op::Select { ix } => ip = go(self.select(ix as usize)),
                 Op::Lookahead { ix, t } => attempt!(self.lookahead(ix), t),
@@ -218,8 +219,21 @@ impl Machine<'_, '_> {
     /// Looks up a table, puts the arguments of the action where its code expects them, and returns where that is.
     #[inline(always)]
     fn apply(&mut self, t: usize, ways: usize) -> u32 {
-        let (rt, ways) = (&self.p.table_rt[t], &self.p.ways[ways]);
         let found = self.find(t);
+        self.enter_action(t, ways, found)
+    }
+
+    /// As `apply`, for an indirect table.
+    #[inline(never)]
+    fn apply_via(&mut self, t: usize, ways: usize) -> u32 {
+        let found = self.find_via(t);
+        self.enter_action(t, ways, found)
+    }
+
+    /// Puts the arguments of an action where its code expects them, and returns where that is.
+    #[inline(always)]
+    fn enter_action(&self, t: usize, ways: usize, found: Found<'_>) -> u32 {
+        let (rt, ways) = (&self.p.table_rt[t], &self.p.ways[ways]);
         let (action, args) = (found.action, found.args);
         let action = action as usize;
         match (rt.actions.get(action), ways.actions.get(action)) {
@@ -322,5 +336,15 @@ impl<'a> Machine<'a, '_> {
             self.s.set(d, colour & mask(w));
         }
         found
+    }
+
+    /// Looks up an indirect table, and follows what the entry names.
+    pub(crate) fn find_via(&mut self, t: usize) -> Found<'a> {
+        let found = self.find(t);
+        let (dp, side) = (self.dp, self.side);
+        match &self.p.table_rt[t].via {
+            Some(via) => dp.resolve(side, via, found, |calc| self.calculate(calc)),
+            None => found,
+        }
     }
 }

@@ -84,7 +84,7 @@ impl Machine<'_, '_> {
         }
     }
 
-    fn calculate(&mut self, calc: u16) -> u64 {
+    pub(super) fn calculate(&mut self, calc: u16) -> u64 {
         let s = self.s;
         let payload = &self.pkt.frame[self.pkt.parsed..];
         let payload = &payload[..payload.len().min(self.pkt.truncate)];

@@ -34,6 +34,14 @@ pub(super) extern "C" fn find_packed(m: *mut Machine<'_, '_>, t: u32, low: u64, 
     hit(m, t, found)
 }
 
+/// As `find`, for an indirect table.
+pub(super) extern "C" fn find_via(m: *mut Machine<'_, '_>, t: u32) -> Hit {
+    // SAFETY: as in `step`.
+    let m = unsafe { &mut *m };
+    let found = m.find_via(t as usize);
+    hit(m, t, found)
+}
+
 #[inline]
 fn hit(m: &Machine<'_, '_>, t: u32, found: Found<'_>) -> Hit {
     // What machine code reads is there, whatever the action is.

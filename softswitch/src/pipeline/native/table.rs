@@ -14,7 +14,7 @@ impl Gen<'_, '_> {
     /// Translates the instruction if it is one of those here; the next one is never reached from it.
     pub(super) fn table(&mut self, op: &Op) -> Option<bool> {
         match *op {
-            Op::Apply { t, ways } => self.apply(op, t, ways),
+            Op::Apply { t, ways } | Op::ApplyVia { t, ways } => self.apply(op, t, ways),
             Op::Select { ix } if self.p.selects[ix as usize].narrow.is_some() => self.select(ix),
             _ => return None,
         }
@@ -54,7 +54,10 @@ impl Gen<'_, '_> {
         let number = self.b.ins().iconst(types::I32, i64::from(t));
         let m = self.m;
         let packing = Packing::of(&p.tables[usize::from(t)], &rt.key);
-        let found = if (1..=2).contains(&packing.words) {
+        let found = if rt.via.is_some() {
+            let signature = self.find;
+            self.call(signature, calls::find_via as *const () as usize, &[m, number])
+        } else if (1..=2).contains(&packing.words) {
             let [low, high] = self.pack(&packing);
             let signature = self.find_packed;
             self.call(signature, calls::find_packed as *const () as usize, &[m, number, low, high])

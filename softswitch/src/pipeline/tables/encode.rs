@@ -119,19 +119,27 @@ pub(super) fn decode(program: &Program, t: usize, parts: &[KeyPart], full: &Full
 /// Checks an action against the table. Returns its place among the table's actions.
 pub(super) fn check_action(program: &Program, info: &TableInfo, call: &ActionCall) -> Result<usize, TableError> {
     let bad = |what: String| TableError::BadAction { table: info.name.clone(), what };
+    if info.profile.is_some() {
+        return Err(bad("it is an indirect table: its entries name members or groups, not actions".to_owned()));
+    }
     let Some(local) = info.actions.iter().position(|a| *a == call.action) else {
         let name = program.actions.get(call.action.0).map_or("of that number", |a| a.name.as_str());
         return Err(bad(format!("it has no action {name}")));
     };
-    let ActionIx(ix) = call.action;
+    check_args(program, call.action, &call.args).map_err(bad)?;
+    Ok(local)
+}
+
+/// Checks the arguments of an action.
+pub(super) fn check_args(program: &Program, ActionIx(ix): ActionIx, args: &[u128]) -> Result<(), String> {
     let action = &program.actions[ix];
-    if call.args.len() != action.params.len() {
-        return Err(bad(format!("{} takes {} arguments, not {}", action.name, action.params.len(), call.args.len())));
+    if args.len() != action.params.len() {
+        return Err(format!("{} takes {} arguments, not {}", action.name, action.params.len(), args.len()));
     }
-    for (v, p) in call.args.iter().zip(&action.params) {
+    for (v, p) in args.iter().zip(&action.params) {
         if v & !ones(p.width) != 0 {
-            return Err(bad(format!("{:#x} does not fit the {} bits of {} of {}", v, p.width, p.name, action.name)));
+            return Err(format!("{:#x} does not fit the {} bits of {} of {}", v, p.width, p.name, action.name));
         }
     }
-    Ok(local)
+    Ok(())
 }

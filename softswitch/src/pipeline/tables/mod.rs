@@ -18,10 +18,13 @@ mod chains;
 mod encode;
 mod filter;
 mod hash;
+mod idle;
 mod index;
+mod ledger;
 mod map;
 mod memory;
 mod packing;
+mod profiles;
 mod read;
 mod record;
 mod slab;
@@ -30,14 +33,19 @@ mod trie;
 mod tss;
 mod txn;
 mod value_set;
+mod via;
 
 use super::entry::{ActionCall, CounterValue};
 use super::hashes::State;
-use super::info::{MeterUnit, TableIx};
+use super::info::{MeterUnit, ProfileIx, TableIx};
 use super::ops::KeyPart;
 use super::program::Program;
+pub use idle::Idled;
+use idle::{Idle, Rest};
 use index::{Index, Search};
+use ledger::Ledger;
 pub(crate) use packing::Packing;
+use profiles::{Members, SideProfile};
 pub(crate) use record::NO_ACTION;
 use record::Records;
 use slab::Slab;
@@ -48,6 +56,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 pub use txn::Txn;
 pub(crate) use value_set::ValueSet;
+use via::KnownPorts;
 
 /// Record 0 of every table has no action: a default that was not set. No entry has this number.
 const NOTHING: u32 = 0;
@@ -70,7 +79,10 @@ pub(crate) struct Table {
 
 /// The keys of all tables, as one side has them.
 pub(crate) struct Side {
+    /// 0 or 1.
+    number: usize,
     tables: Vec<Table>,
+    profiles: Vec<SideProfile>,
 }
 
 /// What both sides of a table share.
@@ -79,7 +91,11 @@ pub(crate) struct Shared {
     keyless: bool,
     counted: bool,
     unit: Option<MeterUnit>,
-    /// Entries have cells: the table counts or meters, or its entries' order decides between equal priorities.
+    /// How long entries have not been hit, in tables that support idle timeouts.
+    rests: Option<Slab<Rest>>,
+    /// A hit does more than lead to an action: it is counted, metered, or its time is noted.
+    noted: bool,
+    /// Entries have cells: hits are noted, or the entries' order decides between equal priorities.
     celled: bool,
     records: Records,
     counters: Slab<Counter>,
@@ -93,15 +109,37 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Sets the counter and the meter of a cell back.
-    fn reset(&self, cell: u32) {
+    /// What a hit does to the entry with this cell: BMv2 counts, meters and times hits only, so the default entry has none
+    /// of these.
+    #[inline]
+    fn note(&self, cell: u32, frame_len: u64, now_us: u64) -> Option<u64> {
+        if self.counted
+            && let Some(c) = self.counters.get(cell).first()
+        {
+            c.count(frame_len);
+        }
+        if let Some(rests) = &self.rests
+            && let Some(r) = rests.get(cell).first()
+        {
+            r.hit(now_us);
+        }
+        let unit = self.unit?;
+        self.meters.get(cell).first().map(|m| m.execute(unit, frame_len, now_us))
+    }
+
+    /// Sets the counter and the meter of a cell back, and lets its entry begin to rest.
+    fn reset(&self, cell: u32, now_us: u64) {
         if self.counted {
             self.counters.reserve(cell);
             self.counters.get(cell).iter().for_each(|c| c.write(CounterValue::default()));
         }
         if self.unit.is_some() {
             self.meters.reserve(cell);
-            self.meters.get(cell).iter().for_each(|m| m.configure(None));
+            self.meters.get(cell).iter().for_each(Meter::reset);
+        }
+        if let Some(rests) = &self.rests {
+            rests.reserve(cell);
+            rests.get(cell).iter().for_each(|r| r.begin(now_us));
         }
     }
 }
@@ -109,6 +147,9 @@ impl Shared {
 /// What a control plane alone knows.
 pub(crate) struct Writer {
     tables: Vec<Accounts>,
+    profiles: Vec<Ledger>,
+    ports: KnownPorts,
+    idle: Idle,
 }
 
 struct Accounts {
@@ -148,6 +189,7 @@ pub struct Dataplane {
     active: AtomicUsize,
     writer: Mutex<Writer>,
     pub(crate) shared: Vec<Shared>,
+    profiles: Vec<Members>,
     pub(crate) counters: Vec<Box<[Counter]>>,
     pub(crate) meters: Vec<(MeterUnit, Box<[Meter]>)>,
     pub(crate) registers: Vec<Register>,
@@ -173,10 +215,11 @@ impl Dataplane {
     /// Empty tables for a program (but for its constant entries).
     pub fn new(program: Arc<Program>, clock: Arc<dyn Clock>) -> Self {
         let shared: Vec<Shared> = (0..program.tables.len()).map(|t| shared(&program, t)).collect();
-        let side = || {
+        let side = |number| {
             let table =
                 |s: &Shared| Table { index: Index::new(s.search, s.records.key_words(), &s.ranges), default: NOTHING };
-            RwLock::new(Side { tables: shared.iter().map(table).collect() })
+            let profiles = program.profiles.iter().map(|_| SideProfile::default()).collect();
+            RwLock::new(Side { number, tables: shared.iter().map(table).collect(), profiles })
         };
         let accounts = || Accounts {
             entries: 0,
@@ -187,10 +230,16 @@ impl Dataplane {
         };
         let cells = |n: usize| -> Box<[Counter]> { (0..n).map(|_| Counter::default()).collect() };
         let dp = Self {
-            sides: [side(), side()],
+            sides: [side(0), side(1)],
             active: AtomicUsize::new(0),
-            writer: Mutex::new(Writer { tables: (0..program.tables.len()).map(|_| accounts()).collect() }),
+            writer: Mutex::new(Writer {
+                tables: (0..program.tables.len()).map(|_| accounts()).collect(),
+                profiles: program.profiles.iter().map(|_| Ledger::default()).collect(),
+                ports: KnownPorts::default(),
+                idle: Idle::default(),
+            }),
             shared,
+            profiles: (0..program.profiles.len()).map(|p| Members::new(&program, ProfileIx(p))).collect(),
             counters: program.counters.iter().map(|c| cells(c.size)).collect(),
             meters: program.meters.iter().map(|m| (m.unit, (0..m.size).map(|_| Meter::default()).collect())).collect(),
             registers: program.registers.iter().map(|r| Register::new(r.size, r.width)).collect(),
@@ -290,15 +339,8 @@ impl Dataplane {
         }
         let (action, args, cell) = shared.records.action(record);
         let mut colour = None;
-        if found.is_some() {
-            if shared.counted
-                && let Some(c) = shared.counters.get(cell).first()
-            {
-                c.count(frame_len);
-            }
-            if let Some(unit) = shared.unit {
-                colour = shared.meters.get(cell).first().map(|m| m.execute(unit, frame_len, now_us));
-            }
+        if shared.noted && found.is_some() {
+            colour = shared.note(cell, frame_len, now_us);
         }
         Found { hit: found.is_some(), action, args, colour }
     }
@@ -307,7 +349,11 @@ impl Dataplane {
 fn shared(program: &Program, t: usize) -> Shared {
     let (info, rt) = (&program.tables[t], &program.table_rt[t]);
     let Packing { search, words, fields, ranges, packed } = Packing::of(info, &rt.key);
-    let arg_words = rt.actions.iter().map(|a| usize::from(a.param_words)).max().unwrap_or(0);
+    let arg_words = match info.profile {
+        None => rt.actions.iter().map(|a| usize::from(a.param_words)).max().unwrap_or(0),
+        // The number of what an entry names, or the arguments of the program's default action.
+        Some(_) => program.defaults[t].call.as_ref().map_or(0, |c| words_of(program, c).count()).max(1),
+    };
     let ternary = search == Search::Ternary;
     let unit = info.direct_meter.as_ref().map(|(_, u)| *u);
     let shared = Shared {
@@ -315,7 +361,9 @@ fn shared(program: &Program, t: usize) -> Shared {
         keyless: rt.key.is_empty(),
         counted: info.direct_counter,
         unit,
-        celled: ternary || info.direct_counter || unit.is_some(),
+        rests: info.support_timeout.then(|| Slab::new(1)),
+        noted: info.direct_counter || unit.is_some() || info.support_timeout,
+        celled: ternary || info.direct_counter || unit.is_some() || info.support_timeout,
         records: Records::new(words as usize, arg_words, ternary, ranges.len()),
         counters: Slab::new(1),
         meters: Slab::new(1),

@@ -1,10 +1,10 @@
 //! Reading tables, counters, meters and registers back, and writing the latter three.
 
-use super::super::entry::{ActionCall, CounterValue, EntryView, MatchValue, MeterConfig};
+use super::super::entry::{ActionCall, ColourCounts, CounterValue, EntryView, MatchValue, MeterConfig, Outcome};
 use super::super::error::TableError;
-use super::super::info::TableIx;
+use super::super::info::{ProfileIx, TableIx};
 use super::encode::{decode, encode};
-use super::{Counter, Dataplane, Meter, Register};
+use super::{Counter, Dataplane, Meter, Register, Rest, Side};
 use num_bigint::BigUint;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -25,15 +25,26 @@ impl Dataplane {
         Some(ActionCall { action, args })
     }
 
-    fn view(&self, t: usize, entry: u32) -> Option<EntryView> {
+    fn outcome_of(&self, t: usize, entry: u32, side: &Side) -> Option<Outcome> {
+        if let Some(ProfileIx(p)) = self.program.tables[t].profile
+            && let Some(via) = side.profiles[p].describe(self.named(t, entry))
+        {
+            return Some(Outcome::Via(via));
+        }
+        self.action_of(t, entry).map(Outcome::Call)
+    }
+
+    fn view(&self, t: usize, entry: u32, side: &Side) -> Option<EntryView> {
         let (info, shared) = (&self.program.tables[t], &self.shared[t]);
         let (key, cell) = (shared.records.full_key(entry), shared.records.cell(entry));
         Some(EntryView {
             key: decode(&self.program, t, &shared.fields, &key),
             priority: key.priority,
-            action: self.action_of(t, entry)?,
+            action: self.outcome_of(t, entry, side)?,
             counter: shared.counters.get(cell).first().filter(|_| shared.counted).map(Counter::read),
             meter: shared.meters.get(cell).first().filter(|_| shared.unit.is_some()).and_then(Meter::config),
+            colours: shared.meters.get(cell).first().filter(|_| shared.unit.is_some()).map(Meter::marked),
+            idle: shared.rests.as_ref().and_then(|r| r.get(cell).first()).map(Rest::state),
             is_const: info.is_const,
         })
     }
@@ -43,14 +54,14 @@ impl Dataplane {
         TableIx(t): TableIx,
         key: &[MatchValue],
         priority: i32,
-        f: impl FnOnce(usize, u32) -> R,
+        f: impl FnOnce(usize, u32, &Side) -> R,
     ) -> Result<R, TableError> {
         self.check_table(t)?;
         let shared = &self.shared[t];
         let key = encode(&self.program, t, &shared.fields, key, priority)?;
         let side = self.read();
         match side.tables[t].index.find(&shared.records, &key) {
-            Some(e) => Ok(f(t, e)),
+            Some(e) => Ok(f(t, e, &side)),
             None => Err(TableError::NotFound { table: self.program.tables[t].name.clone(), priority }),
         }
     }
@@ -60,7 +71,7 @@ impl Dataplane {
     /// # Errors
     /// It is not there, or the key does not fit the table.
     pub fn get(&self, table: TableIx, key: &[MatchValue], priority: i32) -> Result<EntryView, TableError> {
-        let view = self.with_entry(table, key, priority, |t, e| self.view(t, e))?;
+        let view = self.with_entry(table, key, priority, |t, e, side| self.view(t, e, side))?;
         view.ok_or_else(|| TableError::NotFound { table: self.program.tables[table.0].name.clone(), priority })
     }
 
@@ -74,7 +85,7 @@ impl Dataplane {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let side = self.read();
         side.tables[t].index.for_each(&mut |entry| {
-            if let Some(v) = self.view(t, entry) {
+            if let Some(v) = self.view(t, entry, &side) {
                 f(v);
             }
         });
@@ -91,10 +102,10 @@ impl Dataplane {
     ///
     /// # Errors
     /// There is no such table.
-    pub fn default_entry(&self, TableIx(t): TableIx) -> Result<Option<ActionCall>, TableError> {
+    pub fn default_entry(&self, TableIx(t): TableIx) -> Result<Option<Outcome>, TableError> {
         self.check_table(t)?;
         let side = self.read();
-        Ok(self.action_of(t, side.tables[t].default))
+        Ok(self.outcome_of(t, side.tables[t].default, &side))
     }
 
     fn no_direct(&self, t: TableIx, what: &'static str) -> TableError {
@@ -108,7 +119,7 @@ impl Dataplane {
         priority: i32,
         f: impl FnOnce(&Counter) -> R,
     ) -> Result<R, TableError> {
-        let found = self.with_entry(t, key, priority, |t, e| {
+        let found = self.with_entry(t, key, priority, |t, e, _| {
             self.shared[t].counters.get(self.shared[t].records.cell(e)).first().map(f)
         })?;
         found.ok_or_else(|| self.no_direct(t, "counter"))
@@ -121,7 +132,7 @@ impl Dataplane {
         priority: i32,
         f: impl FnOnce(&Meter) -> R,
     ) -> Result<R, TableError> {
-        let found = self.with_entry(t, key, priority, |t, e| {
+        let found = self.with_entry(t, key, priority, |t, e, _| {
             self.shared[t].meters.get(self.shared[t].records.cell(e)).first().map(f)
         })?;
         found.ok_or_else(|| self.no_direct(t, "meter"))
@@ -184,6 +195,14 @@ impl Dataplane {
         self.with_meter(table, key, priority, |m| m.configure(config))
     }
 
+    /// Lets the direct meter of an entry count its colours from 0 again.
+    ///
+    /// # Errors
+    /// As [`direct_meter`](Self::direct_meter).
+    pub fn reset_direct_colours(&self, table: TableIx, key: &[MatchValue], priority: i32) -> Result<(), TableError> {
+        self.with_meter(table, key, priority, Meter::forget_marked)
+    }
+
     /// A cell of the counter with this index in [`Program::counters`](super::super::Program::counters).
     ///
     /// # Errors
@@ -229,6 +248,22 @@ impl Dataplane {
         check_rates(&self.program.meters[meter].name, config)?;
         cell.configure(config);
         Ok(())
+    }
+
+    /// What a cell of a meter has marked, by colour.
+    ///
+    /// # Errors
+    /// As [`meter`](Self::meter).
+    pub fn meter_colours(&self, meter: usize, index: usize) -> Result<ColourCounts, TableError> {
+        self.meter_cell(meter, index).map(Meter::marked)
+    }
+
+    /// Lets a cell of a meter count its colours from 0 again.
+    ///
+    /// # Errors
+    /// As [`meter`](Self::meter).
+    pub fn reset_meter_colours(&self, meter: usize, index: usize) -> Result<(), TableError> {
+        self.meter_cell(meter, index).map(Meter::forget_marked)
     }
 
     fn register_array(&self, register: usize) -> Result<&Register, TableError> {

@@ -1,10 +1,10 @@
 //! Counters, meters and registers: state that packets change.
 
-use super::super::entry::{CounterValue, MeterConfig};
+use super::super::entry::{ColourCounts, CounterValue, MeterConfig};
 use super::super::info::MeterUnit;
 use num_bigint::BigUint;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A counter cell.
 #[derive(Debug, Default)]
@@ -75,38 +75,75 @@ struct Rates {
     committed: Bucket,
 }
 
-/// A two-rate three-colour meter cell (RFC 2698, colour-blind, as BMv2 has it). Not configured, all is green.
+/// What a meter cell knows.
 #[derive(Debug, Default)]
-pub(crate) struct Meter(Mutex<Option<Rates>>);
+struct Cell {
+    rates: Option<Rates>,
+    /// Frames and bytes that it marked green, yellow, red.
+    marked: [CounterValue; 3],
+}
+
+/// A two-rate three-colour meter cell (RFC 2698, colour-blind, as BMv2 has it). Not configured, all is green.
+///
+/// Tokens come at the rates whatever the times between packets, so what passes in a time T is the rate times T, and the
+/// burst at the most, to the byte; but a bucket holds no more than its burst, so it must be as large as what the rate
+/// brings between two looks at the clock (a worker looks once for each batch of frames).
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Mutex<Cell>);
 
 impl Meter {
+    fn cell(&self) -> MutexGuard<'_, Cell> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn execute(&self, unit: MeterUnit, bytes: u64, now_us: u64) -> u64 {
-        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(r) = rates.as_mut() else { return GREEN };
+        let mut cell = self.cell();
         let cost = match unit {
             MeterUnit::Bytes => bytes,
             MeterUnit::Packets => 1,
         };
-        if !r.peak.take(now_us, cost) {
+        let colour = match cell.rates.as_mut() {
+            None => GREEN,
             // A red packet leaves the committed bucket alone.
-            RED
-        } else if !r.committed.take(now_us, cost) {
-            YELLOW
-        } else {
-            GREEN
-        }
+            Some(r) => match r.peak.take(now_us, cost) {
+                false => RED,
+                true if r.committed.take(now_us, cost) => GREEN,
+                true => YELLOW,
+            },
+        };
+        let marked = &mut cell.marked[colour as usize];
+        marked.packets = marked.packets.wrapping_add(1);
+        marked.bytes = marked.bytes.wrapping_add(bytes);
+        colour
     }
 
     pub(crate) fn config(&self) -> Option<MeterConfig> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|r| r.config)
+        self.cell().rates.map(|r| r.config)
     }
 
+    /// Sets the rates, with full buckets. What was marked stays.
     pub(crate) fn configure(&self, config: Option<MeterConfig>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = config.map(|c| Rates {
+        self.cell().rates = config.map(|c| Rates {
             config: c,
             peak: Bucket::new(c.pir, c.pburst),
             committed: Bucket::new(c.cir, c.cburst),
         });
+    }
+
+    /// What was marked, by colour.
+    pub(crate) fn marked(&self) -> ColourCounts {
+        let [green, yellow, red] = self.cell().marked;
+        ColourCounts { green, yellow, red }
+    }
+
+    /// Counts from 0 again.
+    pub(crate) fn forget_marked(&self) {
+        self.cell().marked = [CounterValue::default(); 3];
+    }
+
+    /// As new.
+    pub(crate) fn reset(&self) {
+        *self.cell() = Cell::default();
     }
 }
 

@@ -4,8 +4,9 @@ use super::super::entry::{ActionCall, CounterValue, EntrySpec, MatchValue};
 use super::super::error::TableError;
 use super::super::info::TableIx;
 use super::encode::{check_action, encode};
+use super::profiles::ProfileChange;
 use super::record::FullKey;
-use super::{Dataplane, NOTHING, Register, Side, Writer, words_of};
+use super::{Dataplane, Meter, NOTHING, Register, Side, Writer, words_of};
 use std::cmp::Reverse;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -22,10 +23,12 @@ struct Change {
 
 /// A batch of writes; see [`Dataplane::write`].
 pub struct Txn<'a> {
-    dp: &'a Dataplane,
-    writer: &'a mut Writer,
-    side: &'a mut Side,
+    pub(super) dp: &'a Dataplane,
+    pub(super) writer: &'a mut Writer,
+    pub(super) side: &'a mut Side,
     log: Vec<Change>,
+    /// Changes of action profiles, by the profile's index.
+    pub(super) profile_log: Vec<(usize, ProfileChange)>,
     /// Constant tables may be filled.
     initial: bool,
 }
@@ -40,13 +43,14 @@ impl Dataplane {
     fn batch<R>(&self, initial: bool, f: impl FnOnce(&mut Txn<'_>) -> R) -> R {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.active.load(Ordering::Acquire);
-        let (log, result) = {
+        let (log, profile_log, result) = {
             let mut side = self.lock_side(1 - old);
-            let mut txn = Txn { dp: self, writer: &mut writer, side: &mut side, log: Vec::new(), initial };
+            let (log, profile_log) = (Vec::new(), Vec::new());
+            let mut txn = Txn { dp: self, writer: &mut writer, side: &mut side, log, profile_log, initial };
             let result = f(&mut txn);
-            (txn.log, result)
+            (txn.log, txn.profile_log, result)
         };
-        if log.is_empty() {
+        if log.is_empty() && profile_log.is_empty() {
             return result;
         }
         self.active.store(1 - old, Ordering::Release);
@@ -54,6 +58,12 @@ impl Dataplane {
         let mut side = self.lock_side(old);
         for change in &log {
             self.make(&mut side, change);
+        }
+        for (profile, change) in &profile_log {
+            if let ProfileChange::Member { record, .. } = change {
+                self.profiles[*profile].mirror(*record, 1 - old);
+            }
+            side.profiles[*profile].apply(change);
         }
         for Change { table, old, new, default } in log {
             if old == NOTHING {
@@ -110,12 +120,14 @@ impl Dataplane {
             for t in 0..self.program.tables.len() {
                 let _ = txn.set_default(TableIx(t), None);
             }
+            txn.clear_profiles();
         });
+        let now_us = self.clock.now_us();
         for t in (0..self.program.tables.len()).filter(|t| !removable(*t)) {
-            self.read().tables[t].index.for_each(&mut |e| self.shared[t].reset(self.shared[t].records.cell(e)));
+            self.read().tables[t].index.for_each(&mut |e| self.shared[t].reset(self.shared[t].records.cell(e), now_us));
         }
         self.counters.iter().flatten().for_each(|c| c.write(CounterValue::default()));
-        self.meters.iter().flat_map(|(_, m)| m).for_each(|m| m.configure(None));
+        self.meters.iter().flat_map(|(_, m)| m).for_each(Meter::reset);
         self.registers.iter().for_each(Register::clear);
         self.value_sets.iter().for_each(super::ValueSet::clear);
     }
@@ -152,7 +164,7 @@ impl Txn<'_> {
         self.dp.check_table(t)
     }
 
-    fn writable(&self, t: usize) -> Result<(), TableError> {
+    pub(super) fn writable(&self, t: usize) -> Result<(), TableError> {
         let info = &self.dp.program.tables[t];
         if info.is_const && !self.initial {
             return Err(TableError::Constant { table: info.name.clone(), what: "the table" });
@@ -165,26 +177,63 @@ impl Txn<'_> {
     /// # Errors
     /// It is there already, the table is full or constant, or key, priority or action do not fit the table.
     pub fn insert(&mut self, table: TableIx, spec: &EntrySpec) -> Result<(), TableError> {
-        let t = self.table(table)?;
+        let (dp, t) = (self.dp, self.table(table)?);
+        let key = self.vacant(t, &spec.key, spec.priority)?;
+        let action = check_action(&dp.program, &dp.program.tables[t], &spec.action)?;
+        self.add(t, &key, action as u64, words_of(&dp.program, &spec.action));
+        Ok(())
+    }
+
+    /// The packed key of an entry that may be added.
+    #[inline]
+    pub(super) fn vacant(&self, t: usize, key: &[MatchValue], priority: i32) -> Result<FullKey, TableError> {
         self.writable(t)?;
-        let info = &self.dp.program.tables[t];
-        let shared = &self.dp.shared[t];
-        let key = encode(&self.dp.program, t, &shared.fields, &spec.key, spec.priority)?;
-        let action = check_action(&self.dp.program, info, &spec.action)?;
+        let (info, shared) = (&self.dp.program.tables[t], &self.dp.shared[t]);
+        let key = encode(&self.dp.program, t, &shared.fields, key, priority)?;
         if self.side.tables[t].index.find(&shared.records, &key).is_some() {
-            return Err(TableError::Exists { table: info.name.clone(), priority: spec.priority });
+            return Err(TableError::Exists { table: info.name.clone(), priority });
         }
-        let accounts = &mut self.writer.tables[t];
-        if accounts.entries >= info.max_size {
+        if self.writer.tables[t].entries >= info.max_size {
             return Err(TableError::Full { table: info.name.clone(), capacity: info.max_size });
         }
+        Ok(key)
+    }
+
+    /// Adds an entry with a key that is vacant.
+    #[inline]
+    pub(super) fn add(&mut self, t: usize, key: &FullKey, action: u64, args: impl Iterator<Item = u64>) {
+        let shared = &self.dp.shared[t];
+        let accounts = &mut self.writer.tables[t];
         accounts.entries += 1;
         let new = accounts.record();
         let cell = if shared.celled { accounts.cell() } else { 0 };
-        shared.reset(cell);
-        shared.records.write(new, action as u64, cell, Some(&key), words_of(&self.dp.program, &spec.action));
+        if shared.noted {
+            shared.reset(cell, self.dp.clock.now_us());
+        }
+        shared.records.write(new, action, cell, Some(key), args);
         self.change(t, NOTHING, new, false);
-        Ok(())
+    }
+
+    /// Puts another record in the place of an entry's; counter and meter stay.
+    #[inline]
+    pub(super) fn exchange(&mut self, t: usize, key: &FullKey, old: u32, action: u64, args: impl Iterator<Item = u64>) {
+        let (records, new) = (&self.dp.shared[t].records, self.writer.tables[t].record());
+        records.write(new, action, records.cell(old), Some(key), args);
+        self.change(t, old, new, false);
+    }
+
+    /// Puts another record in the place of the default action's; without an action, none.
+    pub(super) fn exchange_default(&mut self, t: usize, to: Option<(u64, impl Iterator<Item = u64>)>) {
+        let new = match to {
+            Some((action, args)) => {
+                let new = self.writer.tables[t].record();
+                self.dp.shared[t].records.write(new, action, 0, None, args);
+                new
+            }
+            None => NOTHING,
+        };
+        let old = self.side.tables[t].default;
+        self.change(t, old, new, true);
     }
 
     /// Makes a change on this side, and notes it for the other.
@@ -195,7 +244,7 @@ impl Txn<'_> {
         self.log.push(change);
     }
 
-    fn existing(&self, t: usize, key: &[MatchValue], priority: i32) -> Result<(FullKey, u32), TableError> {
+    pub(super) fn existing(&self, t: usize, key: &[MatchValue], priority: i32) -> Result<(FullKey, u32), TableError> {
         let shared = &self.dp.shared[t];
         let key = encode(&self.dp.program, t, &shared.fields, key, priority)?;
         match self.side.tables[t].index.find(&shared.records, &key) {
@@ -219,9 +268,7 @@ impl Txn<'_> {
         self.writable(t)?;
         let local = check_action(&self.dp.program, &self.dp.program.tables[t], action)?;
         let (key, old) = self.existing(t, key, priority)?;
-        let (records, new) = (&self.dp.shared[t].records, self.writer.tables[t].record());
-        records.write(new, local as u64, records.cell(old), Some(&key), words_of(&self.dp.program, action));
-        self.change(t, old, new, false);
+        self.exchange(t, &key, old, local as u64, words_of(&self.dp.program, action));
         Ok(())
     }
 
@@ -238,6 +285,10 @@ impl Txn<'_> {
     }
 
     fn take(&mut self, t: usize, entry: u32) {
+        self.release(t, entry);
+        if self.dp.shared[t].rests.is_some() {
+            self.writer.idle.forget(t, self.dp.shared[t].records.cell(entry));
+        }
         self.writer.tables[t].entries -= 1;
         self.change(t, entry, NOTHING, false);
     }
@@ -252,18 +303,15 @@ impl Txn<'_> {
         if info.const_default && !self.initial {
             return Err(TableError::Constant { table: info.name.clone(), what: "its default action" });
         }
-        let call = action.or(self.dp.program.defaults[t].call.as_ref());
-        let new = match call {
-            Some(c) => {
-                let local = check_action(&self.dp.program, info, c)?;
-                let new = self.writer.tables[t].record();
-                self.dp.shared[t].records.write(new, local as u64, 0, None, words_of(&self.dp.program, c));
-                new
-            }
-            None => NOTHING,
+        let own = self.dp.program.defaults[t].call.as_ref();
+        let to = match (action, own) {
+            (Some(c), _) => Some((check_action(&self.dp.program, info, c)?, c)),
+            // An indirect table may have one, too, though no control plane can set it.
+            (None, Some(c)) => info.actions.iter().position(|a| *a == c.action).map(|local| (local, c)),
+            (None, None) => None,
         };
-        let old = self.side.tables[t].default;
-        self.change(t, old, new, true);
+        self.release(t, self.side.tables[t].default);
+        self.exchange_default(t, to.map(|(local, c)| (local as u64, words_of(&self.dp.program, c))));
         Ok(())
     }
 }

@@ -138,7 +138,7 @@ impl Specializer<'_> {
         match op {
             Op::Jmp { t } => return Some(t),
             Op::Select { ix } => return self.select(ix, facts),
-            Op::Apply { t, ways } => {
+            Op::Apply { t, ways } | Op::ApplyVia { t, ways } => {
                 self.kill(&op, facts);
                 let old = self.p.ways[ways as usize].clone();
                 let mut new = old;
@@ -147,7 +147,8 @@ impl Specializer<'_> {
                 }
                 let ways = self.ways.len() as u32;
                 self.ways.push(new);
-                self.code.push(Op::Apply { t, ways });
+                let via = matches!(op, Op::ApplyVia { .. });
+                self.code.push(if via { Op::ApplyVia { t, ways } } else { Op::Apply { t, ways } });
                 return None;
             }
             Op::ToIngress => {
@@ -447,6 +448,7 @@ fn bits(p: &Program) -> Vec<u8> {
             | Op::UpdateChecksum { .. }
             | Op::EgressClock
             | Op::Apply { .. }
+            | Op::ApplyVia { .. }
             | Op::ToIngress
             | Op::SlowExtract { .. }
             | Op::ToEgress => 0,
