@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::ports::{
 };
 use crate::server::config::ForwardingPipeline;
 use crate::server::control::Control;
+use crate::server::digest;
 use crate::server::error::Refused;
 use crate::server::listener::Tls;
 use crate::server::role::Access;
@@ -55,6 +56,11 @@ pub struct SwitchStatistics {
     pub packet_ins_overflowed: u64,
     /// Packet-ins dropped because they were shorter than the program's own packet-in header.
     pub packet_ins_too_short: u64,
+    /// Lists of digests sent to the primary.
+    pub digest_lists: u64,
+    /// Lists of digests dropped because there was no primary, or it did not read fast enough. Their samples may be sent
+    /// again.
+    pub digest_lists_dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +71,8 @@ pub(crate) struct SwitchCounters {
     packet_ins_without_primary: AtomicU64,
     packet_ins_overflowed: AtomicU64,
     packet_ins_too_short: AtomicU64,
+    digest_lists: AtomicU64,
+    digest_lists_dropped: AtomicU64,
 }
 
 /// What the worker, the server and the owner of a switch share.
@@ -182,6 +190,32 @@ impl Shared {
         }
         if !wanted {
             count(&self.counters.packet_ins_without_primary);
+        }
+    }
+}
+
+impl Shared {
+    /// Sends the lists of digests whose time has come to the primary of each role that hears of them.
+    #[cold]
+    pub(crate) fn send_digests(&self, pipeline: &ForwardingPipeline, now: u64) {
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Beyond the year 2262 there is no time stamp.
+        let timestamp = i64::try_from(since_epoch.as_nanos()).unwrap_or(0);
+        let listeners = self.listeners.load();
+        for list in pipeline.dataplane.digests().take(now) {
+            let mut sent = false;
+            if let Some(message) = digest::encode(pipeline, &list, timestamp) {
+                for listener in listeners.iter().filter(|l| l.access.covers(message.digest_id)) {
+                    sent |= listener.sender.offer(Update::Digest(message.clone()));
+                }
+            }
+            if sent {
+                count(&self.counters.digest_lists);
+            } else {
+                count(&self.counters.digest_lists_dropped);
+                pipeline.dataplane.digests().forget(list.digest, list.id);
+            }
         }
     }
 }
@@ -478,6 +512,8 @@ impl Switch {
             packet_ins_without_primary: get(&counters.packet_ins_without_primary),
             packet_ins_overflowed: get(&counters.packet_ins_overflowed),
             packet_ins_too_short: get(&counters.packet_ins_too_short),
+            digest_lists: get(&counters.digest_lists),
+            digest_lists_dropped: get(&counters.digest_lists_dropped),
         }
     }
 

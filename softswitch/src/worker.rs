@@ -166,6 +166,11 @@ impl PacketWorker {
             }
         }
         let now = self.now();
+        if let Some((pipeline, _)) = &self.current
+            && pipeline.dataplane.digests().due().is_some_and(|due| due <= now.nanoseconds)
+        {
+            self.shared.send_digests(pipeline, now.nanoseconds);
+        }
         for port in &mut self.ports.tx {
             port.drive(now);
         }
@@ -246,7 +251,8 @@ impl PacketWorker {
     /// Waits for a port, the waker, or the next frame on an emulated link.
     fn wait(&mut self) {
         let now = self.shared.nanoseconds();
-        let deadline = self.ports.tx.iter().filter_map(TxPort::next_deadline).min();
+        let digests = self.current.as_ref().and_then(|(pipeline, _)| pipeline.dataplane.digests().due());
+        let deadline = self.ports.tx.iter().filter_map(TxPort::next_deadline).chain(digests).min();
         let wait = deadline.map_or(LONGEST_WAIT, |d| Duration::from_nanos(d.saturating_sub(now)).min(LONGEST_WAIT));
         let timeout =
             libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(wait.subsec_nanos()) };

@@ -245,14 +245,12 @@ async fn entities_that_are_not_supported_say_so() {
     let (_rig, mut controller) = Rig::loaded().await;
     let codes = controller
         .write(vec![
-            update(Type::Insert, Entity::PacketReplicationEngineEntry(Default::default())),
             update(Type::Modify, Entity::RegisterEntry(Default::default())),
-            update(Type::Insert, Entity::DigestEntry(Default::default())),
             update(Type::Modify, Entity::ValueSetEntry(Default::default())),
             update(Type::Insert, Entity::ExternEntry(Default::default())),
         ])
         .await;
-    assert_eq!(codes, [Code::Unimplemented; 5]);
+    assert_eq!(codes, [Code::Unimplemented; 3]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Which slots an instruction reads and writes: what the checks at load and the optimizer go by.
 
 use super::calc::Input;
+use super::info::Member;
 use super::layout::{Field, Header, Part, Slot, words};
 use super::ops::{KeyPart, Op, SelectFrom};
 use super::program::Program;
@@ -212,11 +213,11 @@ impl Program {
                 f(self.exit_slot, Write);
             }
             Op::ToEgress => {
+                // The priority decides about the queue that it may wait in.
                 opt(self.std.egress_spec, Read, f);
-                opt(self.std.mcast_grp, Read, f);
-                for d in [self.std.egress_port, self.std.egress_spec, self.std.packet_length, self.std.enq_timestamp] {
-                    opt(d, Write, f);
-                }
+                opt(self.std.priority, Read, f);
+                self.std.of_egress().for_each(|d| f(d.slot, Write));
+                self.std.of_queue().for_each(|d| f(d.slot, MayWrite));
                 f(self.exit_slot, Write);
             }
             Op::Leave => opt(self.std.egress_spec, Read, f),
@@ -245,6 +246,50 @@ impl Program {
                     }
                 }
                 f(self.error_slot, MayWrite);
+            }
+            _ => self.touches_copies(op, f),
+        }
+    }
+
+    /// Those that make a packet start again, or more than one of it.
+    fn touches_copies(&self, op: &Op, f: &mut dyn FnMut(Slot, Access)) {
+        let asked = |s: Option<Slot>, f: &mut dyn FnMut(Slot, Access)| s.iter().for_each(|s| f(*s, Read));
+        match *op {
+            Op::CloneIngress => {
+                asked(self.asked.clone, f);
+                self.preserved(Read, f);
+            }
+            Op::Learn => {
+                asked(self.asked.learn, f);
+                for m in self.learn_lists.iter().flat_map(|l| &l.members) {
+                    if let Member::Field(x) = m {
+                        field(*x, Read, f);
+                    }
+                }
+            }
+            Op::Resubmit => {
+                asked(self.asked.resubmit, f);
+                self.preserved(Read, f);
+            }
+            Op::Recirculate => {
+                asked(self.asked.recirculate, f);
+                self.preserved(Read, f);
+            }
+            Op::Multicast { .. } => {
+                opt(self.std.mcast_grp, Read, f);
+                opt(self.std.priority, Read, f);
+                opt(self.std.egress_rid, Write, f);
+                self.starts_egress(f);
+            }
+            Op::Cloned { .. } | Op::CloneEgress { .. } => {
+                asked(self.asked.clone, f);
+                self.preserved(Read, f);
+                // The copies' metadata is 0 but for what is preserved, which may be fields of headers, too.
+                for h in self.headers.iter().filter(|h| h.metadata) {
+                    h.fields.iter().for_each(|x| field(*x, MayWrite, f));
+                }
+                self.preserved(MayWrite, f);
+                self.starts_egress(f);
             }
             _ => {}
         }
@@ -332,6 +377,19 @@ impl Program {
             }),
             _ => {}
         });
+    }
+
+    /// Fields of all field lists.
+    fn preserved(&self, a: Access, f: &mut dyn FnMut(Slot, Access)) {
+        self.field_lists.iter().flatten().for_each(|x| field(*x, a, f));
+    }
+
+    /// What is written in a copy that enters egress.
+    fn starts_egress(&self, f: &mut dyn FnMut(Slot, Access)) {
+        self.std.of_egress().chain(self.std.of_queue()).for_each(|d| f(d.slot, MayWrite));
+        opt(self.std.priority, MayWrite, f);
+        self.asked.slots().for_each(|s| f(s, MayWrite));
+        f(self.exit_slot, MayWrite);
     }
 
     fn calc(&self, ix: u16, f: &mut dyn FnMut(Slot, Access)) {

@@ -152,3 +152,29 @@ pub struct ValueSetInfo {
     /// How many members it holds at most.
     pub max_size: usize,
 }
+
+/// What a packet tells in one kind of digest. Several lists may share a name: each place in the program that sends the
+/// digest has its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnList {
+    /// The name, which is also the digest's in the P4Info.
+    pub name: String,
+    /// Width in bits of each member, in order.
+    pub widths: Vec<u32>,
+    pub(crate) members: Vec<Member>,
+}
+
+impl LearnList {
+    /// Bytes of a sample: each member is padded to whole bytes.
+    #[must_use]
+    pub fn sample_bytes(&self) -> usize {
+        self.widths.iter().map(|w| w.div_ceil(8) as usize).sum()
+    }
+}
+
+/// Where a member of a digest comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Member {
+    Field(super::layout::Field),
+    Constant(u128),
+}

@@ -13,6 +13,7 @@
 
 mod calc;
 mod compile;
+pub mod digest;
 mod effects;
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ mod marks;
 mod native;
 mod ops;
 mod program;
+pub mod replication;
 mod stacks;
 mod tables;
 mod tree;
@@ -34,11 +36,11 @@ pub use entry::{
     MeterConfig, Outcome, ProfileLimits, Via, Watch, WeightedCall,
 };
 pub use error::{LoadError, TableError};
-pub use exec::{Batch, MAX_FRAME, MAX_TRACE_BYTES, Worker, WorkerStats};
+pub use exec::{Batch, MAX_COPIES, MAX_FRAME, MAX_PASSES, MAX_TRACE_BYTES, Worker, WorkerStats};
 pub use hashes::CrcParams;
 pub use info::{
-    ActionInfo, ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, ParamInfo, ProfileInfo, ProfileIx,
-    RegisterInfo, TableInfo, TableIx, ValueSetInfo,
+    ActionInfo, ActionIx, CounterInfo, KeyField, LearnList, MatchKind, MeterInfo, MeterUnit, ParamInfo, ProfileInfo,
+    ProfileIx, RegisterInfo, TableInfo, TableIx, ValueSetInfo,
 };
 pub use marks::Marking;
 pub use program::Program;

@@ -289,6 +289,28 @@ pub(crate) enum Op {
         ix: u32,
     },
 
+    /// Asks for the copies of the clone session in its slot, from the frame as it came: they are parsed again, up to
+    /// `Cloned`. The packet goes on, but takes its turn in egress behind them.
+    CloneIngress,
+    /// Hands the sample of the digest in its slot to the control plane.
+    Learn,
+    /// The packet starts again as it came; this run of it is over.
+    Resubmit,
+    /// A copy for each replica of the multicast group goes on at `t`; the packet itself is over.
+    Multicast {
+        t: u32,
+    },
+    /// What `CloneIngress` asked for has been parsed: a copy for each replica goes on at `t`.
+    Cloned {
+        t: u32,
+    },
+    /// A copy for each replica of the clone session in its slot goes on at `t`; the packet goes on here.
+    CloneEgress {
+        t: u32,
+    },
+    /// What `End` makes of the packet is not sent but starts again at the parser.
+    Recirculate,
+
     /// The parser's own instructions go to `t` if they fail.
     Extract {
         h: u16,
@@ -351,7 +373,10 @@ impl Op {
             | Self::Advance { t, .. }
             | Self::SlowExtract { t, .. }
             | Self::ParseFail { t, .. }
-            | Self::State { t } => Some(t),
+            | Self::State { t }
+            | Self::Multicast { t }
+            | Self::Cloned { t }
+            | Self::CloneEgress { t } => Some(t),
             _ => None,
         }
     }
@@ -366,6 +391,9 @@ impl Op {
                 | Self::Select { .. }
                 | Self::ParseFail { .. }
                 | Self::End
+                | Self::Resubmit
+                | Self::Multicast { .. }
+                | Self::Cloned { .. }
         )
     }
 }

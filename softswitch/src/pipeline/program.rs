@@ -4,7 +4,9 @@ use super::calc::Calc;
 use super::compile;
 use super::entry::{ActionCall, EntrySpec};
 use super::error::LoadError;
-use super::info::{ActionInfo, CounterInfo, MeterInfo, ProfileInfo, RegisterInfo, TableInfo, TableIx, ValueSetInfo};
+use super::info::{
+    ActionInfo, CounterInfo, LearnList, MeterInfo, ProfileInfo, RegisterInfo, TableInfo, TableIx, ValueSetInfo,
+};
 use super::layout::{Field, Header, Slot};
 use super::marks::{Mark, Marking, Named};
 use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt, Ways};
@@ -32,7 +34,49 @@ pub(crate) struct StdMeta {
     pub ingress_ts: Option<Field>,
     pub egress_ts: Option<Field>,
     pub mcast_grp: Option<Field>,
+    pub egress_rid: Option<Field>,
+    pub instance_type: Option<Field>,
+    pub priority: Option<Field>,
+    pub qid: Option<Field>,
+    /// The next four are there all or none, as in BMv2.
     pub enq_timestamp: Option<Field>,
+    pub enq_qdepth: Option<Field>,
+    pub deq_timedelta: Option<Field>,
+    pub deq_qdepth: Option<Field>,
+}
+
+impl StdMeta {
+    /// What is written whenever a packet enters egress.
+    pub(crate) fn of_egress(&self) -> impl Iterator<Item = Field> {
+        [self.egress_port, self.egress_spec, self.packet_length, self.enq_timestamp].into_iter().flatten()
+    }
+
+    /// What a packet is told about the queue that it has waited in, if it has.
+    pub(crate) fn of_queue(&self) -> impl Iterator<Item = Field> {
+        [self.enq_qdepth, self.deq_timedelta, self.deq_qdepth, self.qid].into_iter().flatten()
+    }
+}
+
+/// Slots through which the program asks the target to do something with the packet; 0 is nothing. A program has those
+/// that it uses.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asked {
+    /// Index of a field list in the upper bits, [`CLONE`](super::replication::CLONE), the session in the lower 15.
+    pub clone: Option<Slot>,
+    /// Index of a learn list, plus 1.
+    pub learn: Option<Slot>,
+    /// Index of a field list, plus 1.
+    pub resubmit: Option<Slot>,
+    /// Index of a field list, plus 1.
+    pub recirculate: Option<Slot>,
+    /// 1 while a copy is parsed again.
+    pub cloned: Option<Slot>,
+}
+
+impl Asked {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        [self.clone, self.learn, self.resubmit, self.recirculate, self.cloned].into_iter().flatten()
+    }
 }
 
 /// The numbers of the parser errors that the target itself raises.
@@ -62,6 +106,14 @@ pub struct Program {
     pub(crate) code: Vec<Op>,
     /// Where a packet starts.
     pub(crate) start: u32,
+    /// Where it starts after `Resubmit` and `Recirculate`: fields that are preserved are not 0 then.
+    pub(crate) restart: u32,
+    /// Where a copy starts that `CloneIngress` asked for.
+    pub(crate) reparse: u32,
+    /// Fields that a copy, or a packet that starts again, keeps.
+    pub(crate) field_lists: Vec<Vec<Field>>,
+    pub(crate) learn_lists: Vec<LearnList>,
+    pub(crate) asked: Asked,
     pub(crate) headers: Vec<Header>,
     /// Headers in the order in which they are sent.
     pub(crate) deparse: Vec<usize>,
@@ -133,7 +185,15 @@ impl Program {
 
     /// The instructions at which packets start or go on.
     pub(crate) fn entries(&self) -> Vec<u32> {
-        vec![self.start]
+        let mut all = vec![self.start, self.restart, self.reparse];
+        // Where copies go on. Packets that have waited go on behind a `ToEgress`: they are rare, and interpreted.
+        all.extend(self.code.iter().filter_map(|op| match op {
+            Op::Multicast { t } | Op::Cloned { t } | Op::CloneEgress { t } => Some(*t),
+            _ => None,
+        }));
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// The tables, those included that p4c makes of plain statements (they have no key and nothing can change them).
@@ -169,6 +229,17 @@ impl Program {
     /// The action profiles and selectors.
     pub fn profiles(&self) -> &[ProfileInfo] {
         &self.profiles
+    }
+
+    /// The digests that packets may send, in the order of the JSON.
+    pub fn learn_lists(&self) -> &[LearnList] {
+        &self.learn_lists
+    }
+
+    /// Width in bits of the fields that name an egress port, a multicast group and a priority; 0 for one that the
+    /// program does not have.
+    pub(crate) fn replication_widths(&self) -> [u32; 3] {
+        [self.std.egress_port, self.std.mcast_grp, self.std.priority].map(|f| f.map_or(0, |f| f.width))
     }
 
     /// The table of this name.

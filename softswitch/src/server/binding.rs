@@ -10,6 +10,7 @@ use dmux_p4rt::p4::config::v1::action_ref::Scope;
 use dmux_p4rt::p4::config::v1::match_field::{Match, MatchType};
 use dmux_p4rt::p4::config::v1::meter_spec;
 
+use super::digest::DigestBinding;
 use super::error::Refused;
 use super::packet_io::PacketHeader;
 use super::profiles::{self, ProfileBinding};
@@ -128,6 +129,8 @@ pub struct Binding {
     pub registers: Vec<ArrayBinding>,
     /// Parser value sets, in the P4Info's order.
     pub value_sets: Vec<TableBinding>,
+    /// Digests, in the P4Info's order.
+    pub digests: Vec<DigestBinding>,
     /// How packet-in is laid out; without one, packet-ins carry no metadata.
     pub packet_in: PacketHeader,
     /// How packet-out is laid out; without one, packet-outs carry no metadata.
@@ -178,6 +181,9 @@ impl Binding {
         for set in &p4info.value_sets {
             binding.value_sets.push(bind_value_set(set, program)?);
         }
+        for digest in &p4info.digests {
+            binding.digests.push(DigestBinding::new(digest, p4info.type_info.as_ref(), program)?);
+        }
         for header in &p4info.controller_packet_metadata {
             match preamble(header.preamble.as_ref(), "controller packet metadata")? {
                 (_, "packet_in") => binding.packet_in = PacketHeader::new(header)?,
@@ -213,6 +219,14 @@ impl Binding {
     /// INVALID_ARGUMENT when there is none.
     pub fn counter(&self, id: u32) -> Result<&ArrayBinding, Refused> {
         self.counters.iter().find(|c| c.id == id).ok_or_else(|| Refused::invalid(no_such("counter", id)))
+    }
+
+    /// The digest with this id.
+    ///
+    /// # Errors
+    /// INVALID_ARGUMENT when there is none.
+    pub fn digest(&self, id: u32) -> Result<&DigestBinding, Refused> {
+        self.digests.iter().find(|d| d.id == id).ok_or_else(|| Refused::invalid(no_such("digest", id)))
     }
 
     /// The indirect meter with this id.

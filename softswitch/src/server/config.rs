@@ -1,6 +1,6 @@
 //! The forwarding pipeline configuration: P4Info, program and the state of its tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use dmux_p4rt::p4::config::v1::P4Info;
@@ -10,6 +10,7 @@ use dmux_p4rt::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use super::binding::Binding;
 use super::entry::EntryKey;
 use super::error::Refused;
+use super::replication::ReplicationEntries;
 use crate::pipeline::{Clock, Dataplane, Marking, Outcome, Program, TableIx};
 
 /// The longest metadata of an entry: it is kept for the controller and never looked at.
@@ -67,6 +68,10 @@ pub struct ForwardingPipeline {
     config: RwLock<v1::ForwardingPipelineConfig>,
     /// Only entries to which something is attached: most have nothing.
     attached: Mutex<HashMap<EntryId, Attached>>,
+    /// Multicast groups and clone sessions.
+    pub(crate) replication: ReplicationEntries,
+    /// Digests that a controller wants, by P4Info id.
+    digests: Mutex<BTreeMap<u32, v1::digest_entry::Config>>,
 }
 
 impl ForwardingPipeline {
@@ -90,8 +95,15 @@ impl ForwardingPipeline {
             dataplane.set_profile_limits(profile.ix, profile.limits);
         }
         let has_idle_timeouts = binding.tables().iter().any(|t| t.idle_timeouts);
-        let config = RwLock::new(config);
-        Ok(Self { dataplane, binding, has_idle_timeouts, config, attached: Mutex::default() })
+        Ok(Self {
+            dataplane,
+            binding,
+            has_idle_timeouts,
+            config: RwLock::new(config),
+            attached: Mutex::default(),
+            replication: ReplicationEntries::default(),
+            digests: Mutex::default(),
+        })
     }
 
     /// The configuration, or the parts of it that were asked for (§15).
@@ -138,6 +150,12 @@ impl ForwardingPipeline {
     fn lock(&self) -> MutexGuard<'_, HashMap<EntryId, Attached>> {
         // Whole after any panic: each change is one insertion or removal.
         self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Digests that a controller wants, by P4Info id.
+    pub(crate) fn digests(&self) -> MutexGuard<'_, BTreeMap<u32, v1::digest_entry::Config>> {
+        // Whole after any panic, as above.
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what is attached to an entry, replacing what was.

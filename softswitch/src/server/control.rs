@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use super::answer::MAX_READS;
 use super::arbitration::{Arbitration, Denied, ElectionId, Notice, Refusal, Request, Standing, StreamId};
 use super::config::ForwardingPipeline;
+use super::digest;
 use super::error::Refused;
 use super::role::{self, Access};
 use super::stream::{StreamReceiver, StreamSender, channel};
@@ -197,11 +198,13 @@ impl Control {
                     (refused, v1::stream_error::Details::PacketOut(details))
                 }
             },
-            Some(RequestUpdate::DigestAck(ack)) => {
-                let refused = Refused::invalid(format!("the P4Info has no digest with id {}", ack.digest_id));
-                let details = v1::DigestListAckError { digest_list_ack: Some(ack) };
-                (refused, v1::stream_error::Details::DigestListAck(details))
-            }
+            Some(RequestUpdate::DigestAck(ack)) => match self.acknowledge(id, &ack) {
+                Ok(()) => return Ok(()),
+                Err(refused) => {
+                    let details = v1::DigestListAckError { digest_list_ack: Some(ack) };
+                    (refused, v1::stream_error::Details::DigestListAck(details))
+                }
+            },
             Some(RequestUpdate::Other(_)) | None => {
                 let refused = Refused::unimplemented("this kind of stream message is not known here");
                 (refused, v1::stream_error::Details::Other(v1::StreamOtherError::default()))
@@ -273,6 +276,19 @@ impl Control {
                 details: Vec::new(),
             }),
         }
+    }
+
+    fn acknowledge(&self, id: StreamId, ack: &v1::DigestListAck) -> Result<(), Refused> {
+        if !self.streams().arbitration.access(id).is_some_and(|access| access.covers(ack.digest_id)) {
+            return Err(Refused::new(
+                Code::PermissionDenied,
+                "only a primary that hears of the digest may acknowledge it",
+            ));
+        }
+        let Some(pipeline) = self.shared.live.load_full() else {
+            return Err(Refused::new(Code::FailedPrecondition, "no pipeline is loaded"));
+        };
+        digest::acknowledge(&pipeline, ack)
     }
 
     fn packet_out(&self, id: StreamId, packet: &v1::PacketOut) -> Result<(), Refused> {

@@ -11,8 +11,8 @@
 //! | [`reconcile`] | what a new program takes over from the one before (§14) |
 //! | [`control`], [`stream`], [`packet_io`], `idle` | streams: notices, packets, idle entries, errors (§16) |
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: multicast and clone sessions, digests; DATAPLANE_ATOMIC for
-//! anything but table entries. Nothing is accepted and ignored.
+//! What is not supported answers UNIMPLEMENTED with a sentence: backup replicas; DATAPLANE_ATOMIC for anything but table
+//! entries. Nothing is accepted and ignored.
 
 mod answer;
 pub mod arbitration;
@@ -21,6 +21,7 @@ mod batch;
 pub mod binding;
 pub mod config;
 pub mod control;
+pub mod digest;
 pub mod entry;
 pub mod error;
 mod idle;
@@ -30,6 +31,7 @@ pub mod profiles;
 mod read;
 pub mod reconcile;
 mod register;
+pub(crate) mod replication;
 pub mod role;
 mod service;
 pub mod stream;

@@ -5,6 +5,7 @@ use dmux_p4rt::p4::v1::entity::Entity;
 
 use super::binding::{ArrayBinding, TableBinding};
 use super::config::ForwardingPipeline;
+use super::digest;
 use super::entry::{EntryKey, encode_colours, encode_counter, encode_meter};
 use super::error::Refused;
 use super::profiles::{read_groups, read_members};
@@ -40,16 +41,12 @@ pub(crate) fn read(
         // Of these there can be none, so reading all of them finds nothing.
         Entity::ValueSetEntry(filter) => read_value_sets(pipeline, filter, &mut |e| add(Entity::ValueSetEntry(e)))?,
         Entity::RegisterEntry(filter) => read_registers(pipeline, filter, &mut |e| add(Entity::RegisterEntry(e)))?,
-        Entity::DigestEntry(d) => nothing(d.digest_id == 0, "digests")?,
+        Entity::DigestEntry(filter) => {
+            digest::read(pipeline, filter)?.into_iter().for_each(|e| add(Entity::DigestEntry(e)));
+        }
         Entity::ExternEntry(e) => nothing(e.extern_type_id == 0, "externs")?,
-        Entity::PacketReplicationEngineEntry(e) => {
-            use v1::packet_replication_engine_entry::Type;
-            let wildcard = match &e.r#type {
-                None => true,
-                Some(Type::MulticastGroupEntry(group)) => group.multicast_group_id == 0,
-                Some(Type::CloneSessionEntry(session)) => session.session_id == 0,
-            };
-            nothing(wildcard, "multicast groups and clone sessions")?;
+        Entity::PacketReplicationEngineEntry(filter) => {
+            pipeline.replication.read(filter)?.into_iter().for_each(|e| add(Entity::PacketReplicationEngineEntry(e)));
         }
     }
     Ok(())

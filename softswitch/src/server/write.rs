@@ -6,6 +6,7 @@ use dmux_p4rt::p4::v1::update::Type;
 
 use super::binding::TableBinding;
 use super::config::{Attached, ForwardingPipeline};
+use super::digest;
 use super::entry::{EntryKey, decode_counter, decode_meter, resets_colours};
 use super::error::Refused;
 use super::profiles::{self, ProfileUpdate};
@@ -318,7 +319,7 @@ fn decode_direct(table: &TableBinding, kind: Type, entry: &v1::TableEntry) -> Re
     Ok(Direct { counter, meter, resets_colours: resets_colours(entry.meter_counter_data.as_ref())? })
 }
 
-/// Counters and meters: MODIFY only (§9.3, §9.4).
+/// All but table entries. Counters and meters: MODIFY only (§9.3, §9.4).
 fn apply_other(pipeline: &ForwardingPipeline, update: &v1::Update) -> Result<(), Refused> {
     let entity = update.entity.as_ref().and_then(|e| e.entity.as_ref());
     let Some(entity) = entity else {
@@ -337,10 +338,12 @@ fn apply_other(pipeline: &ForwardingPipeline, update: &v1::Update) -> Result<(),
         Entity::DirectMeterEntry(entry) => {
             modify_only(update, "direct meter").and_then(|()| set_direct_meter(pipeline, entry))
         }
-        Entity::PacketReplicationEngineEntry(_) => unsupported("multicast groups and clone sessions"),
+        Entity::PacketReplicationEngineEntry(entry) => {
+            pipeline.replication.write(&pipeline.dataplane, update.r#type(), entry)
+        }
         Entity::ValueSetEntry(entry) => modify_only(update, "value set").and_then(|()| set_value_set(pipeline, entry)),
         Entity::RegisterEntry(entry) => modify_only(update, "register").and_then(|()| set_register(pipeline, entry)),
-        Entity::DigestEntry(_) => unsupported("digests"),
+        Entity::DigestEntry(entry) => digest::write(pipeline, update.r#type(), entry),
         Entity::ExternEntry(_) => unsupported("externs"),
     }
 }

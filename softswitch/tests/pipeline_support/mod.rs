@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod gateway;
+pub mod v1model;
 
 use dmux_softswitch::pipeline::{
     ActionCall, ActionIx, Clock, Dataplane, EntrySpec, MatchValue, Program, TableIx, Worker,

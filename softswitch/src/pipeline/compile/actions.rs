@@ -217,6 +217,14 @@ impl<'a> Compiler<'a> {
                 let a = self.b.gen_u64(&holds)?;
                 self.b.emit(Op::Assert { a });
             }
+            (
+                "clone_ingress_pkt_to_egress"
+                | "clone_egress_pkt_to_egress"
+                | "generate_digest"
+                | "resubmit"
+                | "recirculate",
+                args,
+            ) => self.gen_ask(op, args, params, ctx)?,
             ("exit", _) => {
                 let a = self.b.constant(1)?;
                 self.b.emit(Op::Mov { d: self.exit_slot, a, w: 1 });

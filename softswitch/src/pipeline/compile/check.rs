@@ -24,9 +24,18 @@ pub(super) fn check(p: &Program) -> Result<(), LoadError> {
         }
     }
     let std = &p.std;
-    for f in [std.ingress_port, std.packet_length, std.ingress_ts, std.egress_ts].into_iter().flatten() {
+    let set = [std.ingress_port, std.packet_length, std.ingress_ts, std.egress_ts, std.instance_type, std.egress_rid];
+    for f in set
+        .into_iter()
+        .flatten()
+        .chain(std.of_egress())
+        .chain(std.of_queue())
+        .chain(p.field_lists.iter().flatten().copied())
+    {
         slot(f.slot, Access::Read);
+        f.slots().for_each(|s| slot(s, Access::Read));
     }
+    p.asked.slots().for_each(|s| slot(s, Access::Read));
     p.consts.iter().for_each(|(s, _)| slot(*s, Access::Write));
 
     let lands = |t: u32| (t as usize) < p.code.len();
@@ -40,7 +49,8 @@ pub(super) fn check(p: &Program) -> Result<(), LoadError> {
     });
     let tables =
         p.ways.iter().all(|w| lands(w.none) && w.actions.iter().all(|(hit, miss)| lands(*hit) && lands(*miss)));
-    let closed = p.code.last().is_some_and(Op::ends) && lands(p.start);
+    let starts = [p.start, p.restart, p.reparse].into_iter().all(lands);
+    let closed = p.code.last().is_some_and(Op::ends) && starts;
     if slots_exist && jumps && selects && tables && closed && p.field_slots <= p.slots {
         Ok(())
     } else {

@@ -9,6 +9,7 @@ mod builder;
 mod calcs;
 mod check;
 mod control;
+pub(crate) mod copies;
 mod expr;
 mod genbool;
 mod genexpr;
@@ -52,6 +53,8 @@ struct Compiler<'a> {
     counter_names: HashMap<String, usize>,
     meter_names: HashMap<String, usize>,
     register_names: HashMap<String, (u16, u32)>,
+    field_list_ids: HashMap<u64, usize>,
+    learn_list_ids: HashMap<u64, usize>,
     table_names: HashMap<String, usize>,
     vset_names: HashMap<String, usize>,
     /// Value sets whose members are known to look like the key of a select.
@@ -77,6 +80,7 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
     let error_slot = layout.alloc(1, "program")?;
     let checksum_slot = layout.alloc(1, "program")?;
     let loop_slot = layout.alloc(1, "program")?;
+    let asked = copies::asked(&root, &mut || layout.alloc(1, "program"))?;
     let field_slots = layout.slots;
     let mut b = Builder::new(layout);
     let end = b.label();
@@ -84,13 +88,24 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
     let mut c = Compiler {
         root: &root,
         b,
-        out: Program { marking, field_slots, exit_slot, error_slot, checksum_slot, loop_slot, ..Program::default() },
+        out: Program {
+            marking,
+            field_slots,
+            exit_slot,
+            error_slot,
+            checksum_slot,
+            loop_slot,
+            asked,
+            ..Program::default()
+        },
         actions: Vec::new(),
         action_ids: HashMap::new(),
         calc_names: HashMap::new(),
         counter_names: HashMap::new(),
         meter_names: HashMap::new(),
         register_names: HashMap::new(),
+        field_list_ids: HashMap::new(),
+        learn_list_ids: HashMap::new(),
         table_names: HashMap::new(),
         vset_names: HashMap::new(),
         shaped: HashSet::new(),
@@ -105,6 +120,7 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
     c.read_errors()?;
     c.read_value_sets()?;
     c.read_calculations()?;
+    c.read_lists()?;
     c.read_actions()?;
     c.read_tables()?;
     c.generate()?;
@@ -137,6 +153,11 @@ impl Compiler<'_> {
         let narrow = |f: Option<Field>| f.filter(|f| !f.wide());
         let std = |f: &str| narrow(l.find("standard_metadata", f));
         let intrinsic = |f: &str| narrow(l.find("intrinsic_metadata", f));
+        let queueing = |f: &str| narrow(l.find("queueing_metadata", f));
+        let queue = ["enq_timestamp", "enq_qdepth", "deq_timedelta", "deq_qdepth"].map(queueing);
+        // BMv2 sets all of them or none.
+        let [enq_timestamp, enq_qdepth, deq_timedelta, deq_qdepth] =
+            if queue.iter().all(Option::is_some) { queue } else { [None; 4] };
         self.out.std = StdMeta {
             ingress_port: Some(need("ingress_port")?),
             egress_spec: Some(need("egress_spec")?),
@@ -147,40 +168,51 @@ impl Compiler<'_> {
             ingress_ts: intrinsic("ingress_global_timestamp"),
             egress_ts: intrinsic("egress_global_timestamp"),
             mcast_grp: intrinsic("mcast_grp"),
-            enq_timestamp: narrow(l.find("queueing_metadata", "enq_timestamp")),
+            egress_rid: intrinsic("egress_rid"),
+            instance_type: std("instance_type"),
+            priority: intrinsic("priority"),
+            qid: queueing("qid"),
+            enq_timestamp,
+            enq_qdepth,
+            deq_timedelta,
+            deq_qdepth,
         };
         Ok(())
     }
 
     fn generate(&mut self) -> Result<(), LoadError> {
-        let [start, parsed, routed, leaving] = std::array::from_fn(|_| self.b.label());
+        let [start, parsed, routed, egress, leaving, cloned] = std::array::from_fn(|_| self.b.label());
         self.b.place(start);
         self.end = parsed;
         self.gen_parser()?;
         self.b.place(parsed);
         self.mark_part(|| "parser done; checksums are verified".to_owned());
+        self.gen_after_parser(cloned);
         self.gen_checksums(true)?;
         self.b.emit(Op::ToIngress);
         self.end = routed;
         self.mark_part(|| "ingress".to_owned());
         self.gen_pipeline("ingress")?;
         self.b.place(routed);
-        self.b.emit(Op::ToEgress);
+        self.gen_after_ingress(egress)?;
+        self.b.place(egress);
         self.b.egress_ts = self.out.std.egress_ts.map(|f| f.slot);
         self.end = leaving;
         self.mark_part(|| "egress".to_owned());
         self.gen_pipeline("egress")?;
         self.b.place(leaving);
+        self.gen_after_egress(egress)?;
         self.b.emit(Op::Leave);
         self.mark_part(|| "checksums are updated".to_owned());
         self.gen_checksums(false)?;
         self.mark_part(|| "deparser".to_owned());
         self.gen_deparser()?;
-        self.b.emit(Op::End);
+        self.gen_end(egress, cloned)?;
         self.out.consts = self.b.finish()?;
         self.resolve()?;
         self.name_slots();
         self.out.start = self.b.at(start)?;
+        (self.out.restart, self.out.reparse) = (self.out.start, self.out.start);
         self.out.code = std::mem::take(&mut self.b.code);
         self.out.slots = self.b.layout.slots;
         self.out.headers = std::mem::take(&mut self.b.layout.headers);

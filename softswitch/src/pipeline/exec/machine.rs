@@ -5,10 +5,11 @@ use super::super::ops::{Op, Select, SelectFrom};
 use super::super::program::Program;
 use super::super::tables::{Dataplane, Found, Side};
 use super::bytes::{bits, extract, extract_field, sign64};
+use super::copies::Work;
 use super::scratch::Scratch;
 use super::slots::Slots;
 use super::trace::Trace;
-use super::{MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
+use super::{ASSERT_FAILED, MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
 use std::sync::atomic::Ordering;
 
 pub(crate) struct Machine<'a, 'f> {
@@ -19,6 +20,7 @@ pub(crate) struct Machine<'a, 'f> {
     pub pkt: Packet<'f>,
     pub scratch: &'a mut Scratch,
     pub trace: &'a mut Trace,
+    pub work: &'a mut Work,
 }
 
 /// What [`Machine::interpret`] returns where a packet ends.
@@ -134,7 +136,13 @@ impl Machine<'_, '_> {
                     s.set(self.p.exit_slot, 0);
                 }
                 Op::ToEgress => {
-                    if !self.enter_egress() {
+                    if self.pkt.flags != 0 {
+                        // SAFETY: both are within the code.
+                        let at = unsafe { ip.offset_from(code.as_ptr()) };
+                        if !self.enter_egress_aside(at as u32) {
+                            return STOP;
+                        }
+                    } else if !self.enter_egress() {
                         return STOP;
                     }
                 }
@@ -144,6 +152,18 @@ impl Machine<'_, '_> {
                     }
                 }
                 Op::End => return STOP,
+                Op::Resubmit => {
+                    self.resubmit();
+                    return STOP;
+                }
+                Op::Multicast { t } => {
+                    self.multicast(t);
+                    return STOP;
+                }
+                Op::Cloned { t } => {
+                    self.cloned(t);
+                    return STOP;
+                }
                 // All are named: without a default, the jump needs no bounds check.
                 Op::AddHeader { .. }
                 | Op::RemoveHeader { .. }
@@ -156,6 +176,10 @@ impl Machine<'_, '_> {
                 | Op::Truncate { .. }
                 | Op::Assert { .. }
                 | Op::EgressClock
+                | Op::CloneIngress
+                | Op::CloneEgress { .. }
+                | Op::Learn
+                | Op::Recirculate
                 | Op::VerifyChecksum { .. }
                 | Op::UpdateChecksum { .. }
                 | Op::Mark { .. }
@@ -180,19 +204,18 @@ impl Machine<'_, '_> {
 
     #[inline(always)]
     fn enter_egress(&mut self) -> bool {
-        let (s, std) = (self.s, &self.p.std);
-        let port = s.field(std.egress_spec);
-        if self.pkt.assert_failed {
-            self.pkt.verdict = Verdict::AssertFailed;
-            return false;
-        }
-        if s.field(std.mcast_grp) != 0 {
-            self.pkt.verdict = Verdict::NoGroup;
-            return false;
-        }
+        let port = self.s.field(self.p.std.egress_spec);
         if port == DROP_PORT {
             return false;
         }
+        self.start_egress(port);
+        true
+    }
+
+    /// What a packet that has not waited in a queue gets when it enters egress.
+    #[inline(always)]
+    pub(super) fn start_egress(&mut self, port: u64) {
+        let (s, std) = (self.s, &self.p.std);
         self.pkt.port = port as u16;
         s.set_field(std.egress_port, port);
         // BMv2 sets the drop port + 1, which wraps to 0 in nine bits.
@@ -200,12 +223,11 @@ impl Machine<'_, '_> {
         s.set_field(std.packet_length, self.pkt.length);
         s.set_field(std.enq_timestamp, self.pkt.now_us);
         s.set(self.p.exit_slot, 0);
-        true
     }
 
     #[inline(always)]
     fn leave(&mut self) -> bool {
-        if self.pkt.assert_failed {
+        if self.pkt.flags & ASSERT_FAILED != 0 {
             self.pkt.verdict = Verdict::AssertFailed;
             return false;
         }

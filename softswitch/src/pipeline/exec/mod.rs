@@ -3,9 +3,12 @@
 //! ```text
 //!   frame ─▶ parser ─▶ verify checksums ─▶ ingress ─▶ egress ─▶ update checksums ─▶ deparser ─▶ out
 //! ```
-//! A packet runs to completion; between the pipelines there is no queue (so queue depths and times read 0).
+//! A packet runs to completion. Copies, packets that start again, and those that wait in an egress queue (see
+//! [`copies`]) are the exception; without a queue, its depths and times read 0.
 
 mod bytes;
+mod copies;
+mod digest;
 pub(crate) mod machine;
 mod rare;
 mod scratch;
@@ -14,8 +17,10 @@ mod slow;
 mod trace;
 mod tree;
 
+use super::layout::{DROP_PORT, Field};
 use super::program::Program;
 use super::tables::{Dataplane, Side};
+use copies::{Later, Start, Work};
 use scratch::Scratch;
 use slots::Slots;
 use std::ops::{AddAssign, Range};
@@ -28,6 +33,10 @@ pub use trace::MAX_TRACE_BYTES;
 pub const MAX_FRAME: usize = 65_535;
 /// Parser states that one packet may pass: BMv2 would let a parser loop forever that extracts nothing.
 const MAX_PARSER_STATES: u32 = 1024;
+/// How often one packet may be resubmitted, recirculated or cloned: BMv2 would go on forever.
+pub const MAX_PASSES: u32 = 1024;
+/// Packets that one frame may become.
+pub const MAX_COPIES: usize = 16_384;
 
 /// What a worker did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,8 +47,16 @@ pub struct WorkerStats {
     pub sent: u64,
     /// Frames that the program dropped (`egress_spec` 511).
     pub dropped: u64,
-    /// Frames for a multicast group: none can be configured yet, and BMv2 drops those too.
+    /// Frames for a multicast group that has no replicas, or is not there.
     pub no_group: u64,
+    /// Clones asked for of a session that has no replicas, or is not there.
+    pub no_session: u64,
+    /// Copies made by multicast groups and clone sessions.
+    pub copies: u64,
+    /// Packets that started again at the parser (resubmit and recirculate).
+    pub again: u64,
+    /// Packets dropped because of [`MAX_PASSES`] or [`MAX_COPIES`].
+    pub cut_off: u64,
     /// Frames longer than [`MAX_FRAME`], in or out.
     pub oversize: u64,
     /// Frames dropped because an `assert` or `assume` failed (BMv2 would abort).
@@ -55,7 +72,23 @@ pub struct Worker {
     scratch: Scratch,
     /// Of the packet that is being traced, if one is.
     trace: Trace,
+    work: Work,
     stats: WorkerStats,
+}
+
+/// An `assert` or `assume` failed.
+const ASSERT_FAILED: u8 = 1;
+/// The packet takes its turn in egress behind its copies.
+const DEFERRED: u8 = 1 << 1;
+/// What leaves is not sent but starts again.
+const RECIRCULATE: u8 = 1 << 2;
+/// The frame is kept in [`Work`].
+const KEPT: u8 = 1 << 3;
+
+/// The values of a field list.
+pub(crate) struct Kept {
+    pub list: usize,
+    pub words: Vec<u64>,
 }
 
 /// One packet on its way.
@@ -68,10 +101,15 @@ pub(crate) struct Packet<'a> {
     pub(crate) length: u64,
     pub(crate) now_us: u64,
     pub(crate) egress_stamped: bool,
-    pub(crate) assert_failed: bool,
+    /// What is not as with most packets; 0 for those.
+    pub(crate) flags: u8,
     pub(crate) states: u32,
+    /// How often it was cloned or started again.
+    pub(crate) passes: u32,
     pub(crate) verdict: Verdict,
     pub(crate) port: u16,
+    /// Where the frame arrived.
+    pub(crate) ingress_port: u16,
 }
 
 /// What became of a packet.
@@ -81,6 +119,8 @@ pub(crate) enum Verdict {
     NoGroup,
     AssertFailed,
     Sent,
+    /// It goes on later, or its copies do.
+    Deferred,
 }
 
 /// A worker that holds one side of the tables; see [`Worker::batch`].
@@ -105,6 +145,7 @@ impl Worker {
             out: vec![0; MAX_FRAME + headers].into_boxed_slice(),
             scratch: Scratch::new(),
             trace: Trace::default(),
+            work: Work::default(),
             stats: WorkerStats::default(),
         }
     }
@@ -116,7 +157,8 @@ impl Worker {
 
     /// What it did so far.
     pub fn stats(&self) -> WorkerStats {
-        self.stats
+        let Work { cut_off, no_session, copies, .. } = self.work;
+        WorkerStats { cut_off, no_session, copies, ..self.stats }
     }
 
     /// Processes one frame that arrived at `ingress_port` at `now_us` (on the data plane's clock), and hands what leaves
@@ -136,9 +178,9 @@ impl Worker {
     /// of other workers do not), so keep it to some tens of frames.
     pub fn batch<'w, 'd>(&'w mut self, dp: &'d Dataplane) -> Batch<'w, 'd> {
         if !Arc::ptr_eq(&self.program, dp.program()) {
-            let stats = self.stats;
+            let (stats, work) = (self.stats, std::mem::take(&mut self.work));
             *self = Self::new(dp);
-            self.stats = stats;
+            (self.stats, self.work) = (stats, work);
         }
         Batch { side: dp.read(), worker: self, dp }
     }
@@ -153,16 +195,42 @@ impl Batch<'_, '_> {
             w.stats.oversize += 1;
             return;
         }
-        let (verdict, port, sent) = w.run(self.dp, &self.side, ingress_port, frame, now_us);
-        match verdict {
-            Verdict::Sent if sent.len() <= MAX_FRAME => {
-                w.stats.sent += 1;
-                out(port, &w.out[sent]);
-            }
-            Verdict::Sent => w.stats.oversize += 1,
-            Verdict::Dropped => w.stats.dropped += 1,
-            Verdict::NoGroup => w.stats.no_group += 1,
-            Verdict::AssertFailed => w.stats.assert_failed += 1,
+        w.slots[..w.program.field_slots].fill(0);
+        // SAFETY: `slots` has `p.slots` of them, and `compile::check` has seen that no instruction uses one beyond.
+        let s = unsafe { Slots::new(&mut w.slots) };
+        let p = w.program.as_ref();
+        s.set_field(p.std.ingress_port, u64::from(ingress_port));
+        s.set_field(p.std.packet_length, frame.len() as u64);
+        s.set_field(p.std.ingress_ts, now_us);
+        let start = p.start;
+        let done = w.run(self.dp, &self.side, Packet::new(frame, ingress_port, now_us), start);
+        w.settle(&done, out);
+        if done.flags != 0 || done.verdict == Verdict::Deferred {
+            self.rest(&done, now_us, out);
+        }
+    }
+
+    /// Works off what a packet has led to.
+    #[inline(never)]
+    fn rest(&mut self, first: &Done, now_us: u64, out: &mut impl FnMut(u16, &[u8])) {
+        let before = self.worker.work.cut_off;
+        self.worker.leave_behind(first);
+        while let Some(later) = self.worker.work.queue.pop_front() {
+            let Later { start, frame, ingress_port, parsed, truncate, length, passes } = later;
+            let w = &mut *self.worker;
+            w.work.frame = Some(Arc::clone(&frame));
+            let pkt = Packet { parsed, truncate, length, passes, ..Packet::new(&frame, ingress_port, now_us) };
+            let done = w.resume(self.dp, &self.side, pkt, start);
+            w.leave_behind(&done);
+            w.settle(&done, out);
+        }
+        let work = &mut self.worker.work;
+        work.made = 0;
+        if before == 0 && work.cut_off > 0 {
+            tracing::warn!(
+                "a packet was dropped: it was cloned, resubmitted or recirculated {MAX_PASSES} times, or became \
+                 {MAX_COPIES} packets; further ones are counted only"
+            );
         }
     }
 }
@@ -199,10 +267,11 @@ impl Batch<'_, '_> {
 impl WorkerStats {
     /// The packets that were dropped, by reason.
     #[must_use]
-    pub fn drops(&self) -> [(&'static str, u64); 4] {
+    pub fn drops(&self) -> [(&'static str, u64); 5] {
         [
             ("by the program", self.dropped),
             ("multicast group without replicas", self.no_group),
+            ("cloned or started again too often", self.cut_off),
             ("longer than a frame can be", self.oversize),
             ("assert or assume failed", self.assert_failed),
         ]
@@ -217,43 +286,152 @@ impl AddAssign for WorkerStats {
         self.no_group += other.no_group;
         self.oversize += other.oversize;
         self.assert_failed += other.assert_failed;
+        self.no_session += other.no_session;
+        self.copies += other.copies;
+        self.again += other.again;
+        self.cut_off += other.cut_off;
     }
 }
 
+/// What a run has come to.
+struct Done {
+    verdict: Verdict,
+    flags: u8,
+    port: u16,
+    passes: u32,
+    ingress_port: u16,
+    /// Where in `Worker::out` the frame is that leaves.
+    sent: Range<usize>,
+}
+
 impl Worker {
-    /// Runs one packet. What leaves is in that part of `self.out`.
-    fn run(
-        &mut self,
-        dp: &Dataplane,
-        side: &Side,
-        ingress_port: u16,
-        frame: &[u8],
-        now_us: u64,
-    ) -> (Verdict, u16, Range<usize>) {
+    /// Runs one packet from an instruction on. What leaves is in `self.out`.
+    #[inline]
+    fn run(&mut self, dp: &Dataplane, side: &Side, pkt: Packet<'_>, start: u32) -> Done {
         let p = self.program.as_ref();
-        self.slots[..p.field_slots].fill(0);
-        // SAFETY: `slots` has `p.slots` of them, and `compile::check` has seen that no instruction uses one beyond.
+        // SAFETY: as in `Batch::process`.
         let s = unsafe { Slots::new(&mut self.slots) };
-        s.set_field(p.std.ingress_port, u64::from(ingress_port));
-        s.set_field(p.std.packet_length, frame.len() as u64);
-        s.set_field(p.std.ingress_ts, now_us);
-        let pkt = Packet {
+        let mut m = machine::Machine {
+            p,
+            dp,
+            side,
+            s,
+            pkt,
+            scratch: &mut self.scratch,
+            trace: &mut self.trace,
+            work: &mut self.work,
+        };
+        m.run(start);
+        let pkt = m.pkt;
+        let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };
+        Done {
+            verdict: pkt.verdict,
+            flags: pkt.flags,
+            port: pkt.port,
+            passes: pkt.passes,
+            ingress_port: pkt.ingress_port,
+            sent: 0..len,
+        }
+    }
+
+    /// Counts what became of a packet, and hands out what leaves.
+    #[inline]
+    fn settle(&mut self, done: &Done, out: &mut impl FnMut(u16, &[u8])) {
+        match done.verdict {
+            Verdict::Sent if done.flags & RECIRCULATE != 0 => {}
+            Verdict::Sent if done.sent.len() <= MAX_FRAME => {
+                self.stats.sent += 1;
+                out(done.port, &self.out[done.sent.clone()]);
+            }
+            Verdict::Sent => self.stats.oversize += 1,
+            Verdict::Dropped => self.stats.dropped += 1,
+            Verdict::NoGroup => self.stats.no_group += 1,
+            Verdict::AssertFailed => self.stats.assert_failed += 1,
+            Verdict::Deferred => {}
+        }
+    }
+
+    /// Lets go of what a run has kept, and starts again what recirculates.
+    fn leave_behind(&mut self, done: &Done) {
+        self.work.frame = None;
+        if let Some(kept) = self.work.kept.take()
+            && done.flags & RECIRCULATE != 0
+            && done.verdict == Verdict::Sent
+        {
+            self.work.recirculate(&self.out[done.sent.clone()], done.ingress_port, kept, done.passes);
+        }
+    }
+
+    /// Sets up the slots of a packet that goes on, and runs it.
+    fn resume(&mut self, dp: &Dataplane, side: &Side, mut pkt: Packet<'_>, start: Start) -> Done {
+        let p = Arc::clone(&self.program);
+        match &start {
+            Start::Egress { slots, .. } => self.slots.copy_from_slice(slots),
+            Start::Again { .. } | Start::Copy { .. } => self.slots[..p.field_slots].fill(0),
+        }
+        // SAFETY: as in `Batch::process`.
+        let s = unsafe { Slots::new(&mut self.slots) };
+        let at = match start {
+            Start::Again { instance, kept } => {
+                self.stats.again += 1;
+                s.set_field(p.std.packet_length, pkt.frame.len() as u64);
+                let fields = p.field_lists.get(kept.list).map_or(&[][..], Vec::as_slice);
+                fields.iter().flat_map(Field::slots).zip(&kept.words).for_each(|(f, v)| s.set(f, *v));
+                s.set_field(p.std.instance_type, instance);
+                p.restart
+            }
+            Start::Copy { session, kept } => {
+                // As in BMv2, the parser knows nothing else of it.
+                s.set_field(p.std.ingress_port, u64::from(pkt.ingress_port));
+                if let Some(cloned) = p.asked.cloned {
+                    s.set(cloned, 1);
+                }
+                self.work.cloning = Some((session, kept));
+                p.reparse
+            }
+            Start::Egress { at, port, rid, class, .. } => {
+                let std = &p.std;
+                if class != 0 {
+                    s.set_field(std.priority, u64::from(class));
+                }
+                if let Some(rid) = rid {
+                    s.set_field(std.egress_rid, u64::from(rid));
+                }
+                pkt.port = port;
+                s.set_field(std.egress_port, u64::from(port));
+                // BMv2 sets the drop port + 1, which wraps to 0 in nine bits.
+                s.set_field(std.egress_spec, DROP_PORT + 1);
+                s.set_field(std.packet_length, pkt.length);
+                s.set_field(std.enq_timestamp, pkt.now_us);
+                s.set_field(std.qid, s.field(std.priority));
+                for f in [std.enq_qdepth, std.deq_timedelta, std.deq_qdepth] {
+                    s.set_field(f, 0);
+                }
+                s.set(p.exit_slot, 0);
+                at
+            }
+        };
+        self.run(dp, side, pkt, at)
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// A packet before the parser.
+    fn new(frame: &'a [u8], ingress_port: u16, now_us: u64) -> Self {
+        Self {
             frame,
             parsed: 0,
             truncate: usize::MAX,
             length: frame.len() as u64,
             now_us,
             egress_stamped: false,
-            assert_failed: false,
+            flags: 0,
             states: 0,
+            passes: 0,
             verdict: Verdict::Dropped,
             port: 0,
-        };
-        let mut m = machine::Machine { p, dp, side, s, pkt, scratch: &mut self.scratch, trace: &mut self.trace };
-        m.run(p.start);
-        let pkt = m.pkt;
-        let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };
-        (pkt.verdict, pkt.port, 0..len)
+            ingress_port,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::super::marks::Mark;
 use super::super::ops::{Cc, Op, WideOp, WideShift};
 use super::bytes::sign128;
 use super::machine::Machine;
-use super::{mask, wide_mask};
+use super::{ASSERT_FAILED, mask, wide_mask};
 use std::sync::atomic::Ordering;
 
 impl Machine<'_, '_> {
@@ -53,7 +53,15 @@ impl Machine<'_, '_> {
                 let len = usize::try_from(self.s.get(a)).unwrap_or(usize::MAX);
                 self.pkt.truncate = self.pkt.truncate.min(len);
             }
-            Op::Assert { a } => self.pkt.assert_failed |= self.s.get(a) == 0,
+            Op::Assert { a } => {
+                if self.s.get(a) == 0 {
+                    self.pkt.flags |= ASSERT_FAILED;
+                }
+            }
+            Op::CloneIngress => self.clone_ingress(),
+            Op::CloneEgress { t } => self.clone_egress(t),
+            Op::Learn => self.learn(),
+            Op::Recirculate => self.recirculate(),
             Op::EgressClock => {
                 if !self.pkt.egress_stamped {
                     self.pkt.egress_stamped = true;

@@ -35,6 +35,7 @@ mod txn;
 mod value_set;
 mod via;
 
+use super::digest::Digests;
 use super::entry::{ActionCall, CounterValue};
 use super::hashes::State;
 use super::info::{MeterUnit, ProfileIx, TableIx};
@@ -42,6 +43,7 @@ use super::ops::KeyPart;
 use super::program::Program;
 pub use idle::Idled;
 use idle::{Idle, Rest};
+use super::replication::Replication;
 use index::{Index, Search};
 use ledger::Ledger;
 pub(crate) use packing::Packing;
@@ -198,6 +200,8 @@ pub struct Dataplane {
     pub(crate) hash_states: Vec<State>,
     /// Misses and hits of each table, if the program tells of them.
     tallies: Vec<[AtomicU64; 2]>,
+    replication: Replication,
+    digests: Digests,
 }
 
 /// What a table lookup came to.
@@ -246,6 +250,8 @@ impl Dataplane {
             hash_states: program.calcs.iter().map(|c| State::new(c.algo)).collect(),
             value_sets: program.value_sets.iter().map(|_| ValueSet::default()).collect(),
             tallies: (0..program.tables.len()).map(|_| Default::default()).collect(),
+            replication: Replication::new(),
+            digests: Digests::new(&program),
             program,
             clock,
         };
@@ -275,6 +281,16 @@ impl Dataplane {
     /// The clock that it was made with.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// The multicast groups and clone sessions.
+    pub fn replication(&self) -> &Replication {
+        &self.replication
+    }
+
+    /// The digests.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
     }
 
     /// The side that packets read, held until the guard is dropped. Never waits for a writer.

@@ -134,7 +134,7 @@ fn compact(p: &mut Program, keep: &[bool]) {
     });
     let targets = p.code.iter_mut().filter_map(Op::target);
     let ways = p.ways.iter_mut().flat_map(|w| w.targets());
-    for t in targets.chain(ways).chain([&mut p.start]) {
+    for t in targets.chain(ways).chain([&mut p.start, &mut p.restart, &mut p.reparse]) {
         *t = place[*t as usize];
     }
     for s in &mut p.selects {

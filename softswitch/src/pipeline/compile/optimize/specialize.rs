@@ -66,7 +66,8 @@ pub(super) fn specialize(p: &mut Program, live: &Liveness) {
     for f in [p.std.ingress_port, p.std.packet_length, p.std.ingress_ts].into_iter().flatten() {
         start.0.remove(&f.slot);
     }
-    let start = s.label(p.start, &start);
+    let (fresh, again, copy) = (s.label(p.start, &start), restart(p, &start), reparse(p, &start));
+    let [again, copy] = [(p.restart, again), (p.reparse, copy)].map(|(pc, facts)| facts.map(|f| s.label(pc, &f)));
     while let Some((pc, facts, label)) = s.todo.pop_front() {
         if s.places[label as usize].is_none() {
             s.block(pc, facts, label);
@@ -81,9 +82,31 @@ pub(super) fn specialize(p: &mut Program, live: &Liveness) {
         s.targets(&mut |t| place(t));
         s.narrow = super::super::narrow(s);
     }
-    p.start = places[start as usize].unwrap_or(0);
+    let [start, restart, reparse] =
+        [Some(fresh), again, copy].map(|l| places[l.unwrap_or(fresh) as usize].unwrap_or(0));
+    (p.start, p.restart, p.reparse) = (start, restart, reparse);
     (p.code, p.selects, p.ways, p.slots) = (code, selects, ways, slots);
     p.consts.extend(new_consts);
+}
+
+/// What is known where a packet starts again: preserved fields may be anything.
+fn restart(p: &Program, start: &Facts) -> Option<Facts> {
+    (p.asked.resubmit.is_some() || p.asked.recirculate.is_some()).then(|| {
+        let mut facts = start.clone();
+        for f in p.field_lists.iter().flatten().chain(&p.std.instance_type) {
+            f.slots().for_each(|s| {
+                facts.0.remove(&s);
+            });
+        }
+        facts
+    })
+}
+
+/// What is known where a copy is parsed again.
+fn reparse(p: &Program, start: &Facts) -> Option<Facts> {
+    let mut facts = start.clone();
+    facts.0.insert(p.asked.cloned?, 1);
+    Some(facts)
 }
 
 impl Specializer<'_> {
@@ -166,6 +189,17 @@ impl Specializer<'_> {
                 self.emit(op, facts);
                 facts.0.insert(self.p.exit_slot, 0);
                 return Some(pc + 1);
+            }
+            Op::Multicast { .. } | Op::Cloned { .. } | Op::CloneEgress { .. } => {
+                self.kill(&op, facts);
+                // What the copies were asked for, they were not.
+                let mut there = facts.clone();
+                there.0.extend(self.p.asked.slots().chain([self.p.exit_slot]).map(|s| (s, 0)));
+                if let Some(t) = op.target() {
+                    *t = self.label(*t, &there);
+                }
+                self.code.push(op);
+                return if op.ends() { None } else { Some(pc + 1) };
             }
             Op::AddHeader { h } => {
                 let h = &self.p.headers[usize::from(h)];
@@ -371,7 +405,7 @@ fn decides(p: &Program) -> Vec<u32> {
 /// Places that something other than the instruction before them leads to.
 fn leaders(p: &Program) -> Vec<bool> {
     let mut out = vec![false; p.code.len() + 1];
-    out[p.start as usize] = true;
+    [p.start, p.restart, p.reparse].into_iter().for_each(|pc| out[pc as usize] = true);
     for op in &p.code {
         let mut op = *op;
         if let Some(t) = op.target() {
@@ -451,7 +485,10 @@ fn bits(p: &Program) -> Vec<u8> {
             | Op::ApplyVia { .. }
             | Op::ToIngress
             | Op::SlowExtract { .. }
-            | Op::ToEgress => 0,
+            | Op::ToEgress
+            | Op::Multicast { .. }
+            | Op::Cloned { .. }
+            | Op::CloneEgress { .. } => 0,
             Op::Slow { ix } => match &p.slow[ix as usize] {
                 Slow::Assign { to: Place::Slots { .. }, .. } => 64,
                 _ => 0,
