@@ -13,12 +13,12 @@ impl Dice {
     /// A stream of its own for part `n` of what this one's seed determines.
     pub fn part(&self, n: u64) -> Self {
         let mut other = Self(self.0 ^ n.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        other.next();
+        other.roll();
         other
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,7 +28,7 @@ impl Dice {
 
     /// A number below `n`; 0 for none.
     pub fn below(&mut self, n: usize) -> usize {
-        if n == 0 { 0 } else { (self.next() % n as u64) as usize }
+        if n == 0 { 0 } else { (self.roll() % n as u64) as usize }
     }
 
     /// Whether something that happens once in `n` times happens.
@@ -43,7 +43,7 @@ impl Dice {
 
     /// Bytes.
     pub fn bytes(&mut self, n: usize) -> Vec<u8> {
-        (0..n).map(|_| self.next() as u8).collect()
+        (0..n).map(|_| self.roll() as u8).collect()
     }
 }
 
@@ -54,9 +54,9 @@ mod tests {
     #[test]
     fn a_seed_determines_what_follows() {
         // Fixed: a seed in somebody's notes must go on meaning the same.
-        assert_eq!(Dice::new(0).next(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(Dice::new(0).roll(), 0xe220_a839_7b1d_cdaf);
         let (mut a, mut b) = (Dice::new(7).part(1), Dice::new(7).part(2));
-        assert_ne!(a.next(), b.next());
+        assert_ne!(a.roll(), b.roll());
         assert_eq!(Dice::new(7).part(1).bytes(3), Dice::new(7).part(1).bytes(3));
         assert_eq!(a.below(0), 0);
         assert!(a.pick::<u8>(&[]).is_none());

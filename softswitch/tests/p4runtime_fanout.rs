@@ -429,10 +429,10 @@ async fn meters_count_what_they_mark() {
         config: None,
         counter_data: Some(Default::default()),
     };
-    let filled = Entity::MeterEntry(v1::MeterEntry { counter_data: Some(data(6, 0, 0)), ..limit.clone() });
+    let filled = Entity::MeterEntry(v1::MeterEntry { counter_data: Some(data(6, 0, 0)), ..limit });
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let found = read(&mut controller, Entity::MeterEntry(limit.clone())).await;
+        let found = read(&mut controller, Entity::MeterEntry(limit)).await;
         if found == [filled.clone()] {
             break;
         }
@@ -453,8 +453,8 @@ async fn meters_count_what_they_mark() {
     assert_eq!(controller.write_one(modify(one(data(0, 1, 0)))).await, Code::InvalidArgument);
     assert_eq!(controller.write_one(modify(one(data(0, 0, 0)))).await, Code::Ok);
     assert_eq!(controller.entries(asks).await, [one(data(0, 0, 0))]);
-    assert_eq!(controller.write_one(update(Type::Modify, Entity::MeterEntry(limit.clone()))).await, Code::Ok);
-    let found = read(&mut controller, Entity::MeterEntry(limit.clone())).await;
+    assert_eq!(controller.write_one(update(Type::Modify, Entity::MeterEntry(limit))).await, Code::Ok);
+    let found = read(&mut controller, Entity::MeterEntry(limit)).await;
     assert_eq!(found, [Entity::MeterEntry(v1::MeterEntry { counter_data: Some(data(0, 0, 0)), ..limit })]);
     rig.stop().await;
 }

@@ -1,4 +1,5 @@
 //! Idle timeouts against simulated time: the clock stands at one second when entries are written.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
 mod pipeline_support;
 

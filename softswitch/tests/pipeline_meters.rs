@@ -1,6 +1,8 @@
 //! Meters over ten seconds of simulated time: what passes is the rate and the burst, to the byte and whatever the sizes
 //! and times of frames; and what the granularity of a worker's clock costs.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
+
 mod pipeline_support;
 
 use dmux_softswitch::pipeline::{Dataplane, MeterConfig, TableIx, Worker};
@@ -26,7 +28,8 @@ fn metering() -> Dataplane {
         "default_entry": {"action_id": 0, "action_const": true, "action_data": [], "action_entry_const": true},
     });
     let actions = vec![action("go", 0, &[], vec![assign("colour", &zero), execute, port])];
-    let mut root: Value = serde_json::from_slice(&program(&fields, actions, vec![always], "t")).unwrap();
+    let mut root: Value =
+        serde_json::from_slice(&program(&fields, actions, vec![always], "t")).expect("JSON that was just made");
     root["meter_arrays"] = json!([{"name": "m", "id": 0, "type": "bytes", "size": 1, "rate_count": 2}]);
     let dp = dataplane(root.to_string().as_bytes());
     assert!(dp.program().table_by_name("t") == Some(TableIx(0)));

@@ -1,6 +1,8 @@
 //! Action profiles and selectors: which member a packet gets, and what may be written. The reference for the former
 //! is a plain copy of what BMv2 and its P4Runtime server do with handles.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
+
 mod pipeline_support;
 
 use dmux_softswitch::pipeline::{

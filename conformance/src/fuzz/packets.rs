@@ -88,7 +88,7 @@ fn frame(subject: &Subject, dice: &mut Dice) -> (u16, Vec<u8>) {
     if dice.one_in(4) && !frame.is_empty() {
         for _ in 0..1 + dice.below(3) {
             let at = dice.below(frame.len());
-            frame[at] = dice.next() as u8;
+            frame[at] = dice.roll() as u8;
         }
     }
     (port, frame)

@@ -61,7 +61,7 @@ impl Frames {
         self.walk(&mut g, dice);
         let headers = g.bits.len().div_ceil(8);
         for _ in 0..dice.below(MOST_PAYLOAD) {
-            g.bits.push(dice.next().into(), 8);
+            g.bits.push(dice.roll().into(), 8);
         }
         for (at, width, value) in std::mem::take(&mut g.wanted) {
             g.bits.set(at, width, value);
@@ -116,7 +116,7 @@ impl Frames {
             }
             "advance" => {
                 let bits = first.and_then(|p| p.get("value")).and_then(Value::as_str).and_then(hexstr).unwrap_or(0);
-                g.bits.push(dice.next().into(), bits.min(512) as usize);
+                g.bits.push(dice.roll().into(), bits.min(512) as usize);
             }
             "set" => {
                 let (Some(to), Some(from)) = (first.and_then(field), parameters.get(1).and_then(field)) else { return };

@@ -54,7 +54,7 @@ impl Pool {
     pub fn value(&self, width: u32, dice: &mut Dice) -> u128 {
         let all = ones(width);
         match dice.below(8) {
-            0 => u128::from(dice.next()) << 64 & all | u128::from(dice.next()) & all,
+            0 => u128::from(dice.roll()) << 64 & all | u128::from(dice.roll()) & all,
             1 => all,
             2 => all >> 1,
             3..=5 => dice.pick(&HOT).copied().unwrap_or(0) & all,

@@ -154,7 +154,7 @@ mod tests {
         let entry = set(vec![member(1, Some((0xc0, 2))), member(2, None)]);
         assert_eq!(modify(&p, entry.clone()), Ok(()));
         let all = Entity::ValueSetEntry(v1::ValueSetEntry::default());
-        assert_eq!(read_all(&p, all.clone()), [entry.clone()]);
+        assert_eq!(read_all(&p, all.clone()), std::slice::from_ref(&entry));
         assert_eq!(
             modify(&p, set(vec![member(1, None), member(2, None), member(3, None)])),
             Err(Code::ResourceExhausted)
