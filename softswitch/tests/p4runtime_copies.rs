@@ -47,10 +47,8 @@ fn p4info() -> info::P4Info {
             ..Default::default()
         })),
     };
-    let member = |name: &str, w: i32| info::p4_struct_type_spec::Member {
-        name: name.to_owned(),
-        type_spec: Some(bits(w)),
-    };
+    let member =
+        |name: &str, w: i32| info::p4_struct_type_spec::Member { name: name.to_owned(), type_spec: Some(bits(w)) };
     let learn = info::P4StructTypeSpec {
         members: vec![member("arg", 16), member("wide", 12), member("port", 9)],
         ..Default::default()
