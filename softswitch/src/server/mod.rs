@@ -11,8 +11,9 @@
 //! | [`reconcile`] | what a new program takes over from the one before (§14) |
 //! | [`control`], [`stream`], [`packet_io`], `idle` | streams: notices, packets, idle entries, errors (§16) |
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: backup replicas; DATAPLANE_ATOMIC for anything but table
-//! entries. Nothing is accepted and ignored.
+//! What is not supported answers UNIMPLEMENTED with a sentence: backup replicas; `group_action`, `action_selection_mode` and
+//! `size_semantics` of action sets; meters with other than two rates; DATAPLANE_ATOMIC for anything but table entries.
+//! Nothing is accepted and ignored.
 
 mod answer;
 pub mod arbitration;
