@@ -15,6 +15,7 @@
 mod facts;
 mod liveness;
 mod specialize;
+mod survey;
 
 use super::super::program::Program;
 use liveness::Liveness;
