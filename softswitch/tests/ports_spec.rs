@@ -68,7 +68,6 @@ fn what_is_not_understood_is_refused_with_its_reason_and_the_grammar() {
         ("x@veth0", "\"x\" is not a port number"),
         ("-1@veth0", "\"-1\" is not a port number"),
         ("65536@veth0", "\"65536\" is not a port number"),
-        ("511@veth0", "drop port"),
         ("1@", "no device"),
         ("1@,delay=5ms", "no device"),
         ("1@a-name-that-is-too-long", "cannot be an interface name"),
@@ -127,13 +126,24 @@ fn a_switch_refuses_ports_that_cannot_be() {
     assert!(foreign.contains("198.51.100.1"), "{foreign}");
     let capture = port_error(&["1@udp:127.0.0.1:0>127.0.0.1:9,pcap=/no/such/folder/a.pcap"]).to_string();
     assert!(capture.contains("/no/such/folder/a.pcap"), "{capture}");
-    assert!(matches!(Switch::builder(1, 511).start().map(drop), Err(SwitchError::CpuPortIsDropPort)));
+    assert!(matches!(port_error(&["511@udp:127.0.0.1:0>127.0.0.1:9"]), PortError::DropPort(511)));
+    assert!(matches!(Switch::builder(1, 511).start().map(drop), Err(SwitchError::CpuPortIsDropPort(511))));
+    let moved = || Switch::builder(1, 511).drop_port(7);
+    assert!(matches!(
+        moved().port(parse("7@udp:127.0.0.1:0>127.0.0.1:9")).start().map(drop),
+        Err(SwitchError::Port(PortError::DropPort(7)))
+    ));
+    assert!(moved().start().is_ok());
+    for priorities in [0, 9] {
+        let refused = moved().priority_queues(priorities).start().map(drop);
+        assert!(matches!(refused, Err(SwitchError::Priorities(p)) if p == priorities));
+    }
 }
 
 proptest! {
     #[test]
     fn the_text_form_is_read_back_as_it_was(
-        number in (0u16..=u16::MAX).prop_filter("the drop port", |n| *n != 511),
+        number: u16,
         delay_us in 0u64..60_000_000,
         loss_ppm in 0u32..=1_000_000,
         rate in proptest::option::of(1u64..=1_000_000_000_000),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use dmux_softswitch::pipeline::{DEFAULT_DROP_PORT, MAX_PRIORITIES};
 use dmux_softswitch::ports::{Device, Observe, PortSpec};
 use dmux_softswitch::switch::Switch;
 use dmux_softswitch::trace::TraceConfig;
@@ -23,6 +24,9 @@ use tls::TlsArgs;
 
 /// Workers at most, if nothing is said.
 const MOST_DEFAULT_WORKERS: usize = 4;
+
+/// `egress_spec` has nine bits.
+const MAX_DROP_PORT: i64 = 511;
 
 /// `dmux switch`
 #[derive(Debug, Args)]
@@ -42,6 +46,16 @@ pub struct SwitchArgs {
     /// The port number by which the program reaches its controller (packet-in, packet-out).
     #[arg(long, value_name = "NUMBER", default_value_t = 510)]
     cpu_port: u16,
+    /// The egress_spec of a packet that is dropped; no port may have the number.
+    #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_DROP_PORT,
+        value_parser = clap::value_parser!(u16).range(..=MAX_DROP_PORT))]
+    drop_port: u16,
+    /// Priorities of each port's egress queues, from 0, the lowest.
+    ///
+    /// A packet whose priority (standard_metadata) is not below N is dropped.
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_PRIORITIES)))]
+    priority_queues: u8,
     /// A port: NUMBER@INTERFACE, NUMBER@tap:NAME, NUMBER@udp:LOCAL>REMOTE or NUMBER@pcap:IN>OUT, with options after
     /// commas.
     ///
@@ -104,6 +118,8 @@ pub async fn run(args: SwitchArgs) -> anyhow::Result<()> {
         )
     })?;
     let mut builder = Switch::builder(args.device_id, args.cpu_port)
+        .drop_port(args.drop_port)
+        .priority_queues(args.priority_queues)
         .workers(workers(args.workers, args.use_files.is_some()))
         .observe(Observe { capture_dir: args.pcap, dump_bytes: args.dump_packet_data });
     let ports = args.ports.len();

@@ -220,7 +220,7 @@ impl Program {
                 self.std.of_queue().for_each(|d| f(d.slot, MayWrite));
                 f(self.exit_slot, Write);
             }
-            Op::Leave => opt(self.std.egress_spec, Read, f),
+            Op::Leave | Op::NoQueue => opt(self.std.egress_spec, Read, f),
             Op::End => {
                 for h in &self.deparse {
                     f(self.headers[*h].valid, Read);

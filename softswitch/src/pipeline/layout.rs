@@ -20,8 +20,6 @@ pub(crate) const MAX_WIDTH: u32 = 16_384;
 const MAX_VARBIT_BYTES: u64 = 65_535;
 /// Most slots that a program may need (slots are numbered in 16 bits).
 pub(crate) const MAX_SLOTS: usize = u16::MAX as usize;
-/// BMv2's drop port (`egress_spec` of a dropped packet).
-pub(crate) const DROP_PORT: u64 = 511;
 
 /// Slots of a value of so many bits.
 pub(crate) fn words(width: u32) -> u16 {

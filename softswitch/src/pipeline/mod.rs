@@ -29,6 +29,7 @@ mod program;
 pub mod replication;
 mod stacks;
 mod tables;
+mod target;
 mod tree;
 
 pub use entry::{
@@ -45,3 +46,4 @@ pub use info::{
 pub use marks::Marking;
 pub use program::Program;
 pub use tables::{Clock, Dataplane, Idled, Txn};
+pub use target::{DEFAULT_DROP_PORT, MAX_PRIORITIES, Target};

@@ -286,6 +286,8 @@ pub(crate) enum Op {
     ToIngress,
     /// From ingress to egress; a packet may be dropped here.
     ToEgress,
+    /// The packet has a priority that no queue has: it is dropped instead of entering egress.
+    NoQueue,
     /// From egress to the deparser; a packet may be dropped here.
     Leave,
     /// The packet is through.
@@ -397,6 +399,7 @@ impl Op {
                 | Self::Select { .. }
                 | Self::ParseFail { .. }
                 | Self::End
+                | Self::NoQueue
                 | Self::Resubmit
                 | Self::Multicast { .. }
                 | Self::Cloned { .. }

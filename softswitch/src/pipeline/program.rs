@@ -11,6 +11,7 @@ use super::layout::{Field, Header, Slot};
 use super::marks::{Mark, Marking, Named};
 use super::ops::{ChecksumOp, HashOp, KeyPart, Lookahead, Op, Select, TableRt, Ways};
 use super::stacks::Stack;
+use super::target::Target;
 use super::tree::{Slow, SlowExtract};
 use std::sync::Arc;
 
@@ -146,8 +147,8 @@ pub struct Program {
     pub(crate) consts: Vec<(Slot, u64)>,
     /// The code as machine code, where that could be made.
     pub(crate) native: Option<super::native::Native>,
-    /// What the program tells about its packets.
-    pub(crate) marking: Marking,
+    /// What it was compiled for.
+    pub(crate) target: Target,
     pub(crate) marks: Vec<Mark>,
     /// What a trace shows when it changes.
     pub(crate) names: Vec<Named>,
@@ -159,7 +160,7 @@ impl Program {
     /// # Errors
     /// [`LoadError`] names what is malformed or not implemented; nothing is ever loaded in part.
     pub fn compile(json: &[u8]) -> Result<Arc<Self>, LoadError> {
-        compile::compile(json, true, Marking::None)
+        compile::compile(json, true, Target::default())
     }
 
     /// Like [`compile`](Self::compile), but does nothing to make the program fast: what the fast one is compared with.
@@ -167,20 +168,21 @@ impl Program {
     /// # Errors
     /// As [`compile`](Self::compile).
     pub fn compile_plainly(json: &[u8]) -> Result<Arc<Self>, LoadError> {
-        compile::compile(json, false, Marking::None)
+        compile::compile(json, false, Target::default())
     }
 
-    /// Like [`compile`](Self::compile), but the program tells about its packets. One that tells every step is slow.
+    /// Like [`compile`](Self::compile), for a target that is not the default one. A program that tells every step of its
+    /// packets is slow.
     ///
     /// # Errors
     /// As [`compile`](Self::compile).
-    pub fn compile_marked(json: &[u8], marking: Marking) -> Result<Arc<Self>, LoadError> {
-        compile::compile(json, marking != Marking::Steps, marking)
+    pub fn compile_for(json: &[u8], target: Target) -> Result<Arc<Self>, LoadError> {
+        compile::compile(json, target.marking != Marking::Steps, target)
     }
 
-    /// What it tells about its packets.
-    pub fn marking(&self) -> Marking {
-        self.marking
+    /// What it was compiled for.
+    pub fn target(&self) -> Target {
+        self.target
     }
 
     /// The instructions at which packets start or go on.

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::PortId;
 use super::spec::GRAMMAR;
-use super::{DROP_PORT, PortId};
 
 /// Why a port could not be described or opened.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,9 @@ pub enum PortError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The number is v1model's drop port.
-    #[error("port {DROP_PORT} is v1model's drop port and cannot carry frames: choose another number")]
-    DropPort,
+    /// The number is the drop port.
+    #[error("port {0} is the drop port (v1model's is 511) and cannot carry frames: choose another number")]
+    DropPort(PortId),
     /// The number is the CPU port.
     #[error(
         "port {0} is this switch's CPU port, which is reached over P4Runtime packet-in and packet-out: choose another number for the device, or another CPU port"

@@ -38,9 +38,6 @@ pub use tx::PortStatistics;
 /// A port of the switch, as the P4 program sees it (`standard_metadata.ingress_port`).
 pub type PortId = u16;
 
-/// v1model's drop port: a frame whose `egress_spec` is this is dropped, so no port may have the number.
-pub const DROP_PORT: PortId = 511;
-
 /// Frames taken from one port before the worker turns to the next one: small enough that a flooded port does not
 /// starve the others, large enough to pay for the round.
 pub const RECEIVE_BUDGET: usize = 64;

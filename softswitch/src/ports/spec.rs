@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::link::{DEFAULT_QUEUE_FRAMES, LinkConfig, MAX_DELAY, MAX_QUEUE_FRAMES};
-use super::{DROP_PORT, PortError, PortId};
+use super::{PortError, PortId};
 
 /// The grammar in one sentence, printed with every refusal.
 pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name, tap:NAME, udp:LOCAL>REMOTE or \
@@ -47,7 +47,7 @@ pub enum Device {
 ///
 /// ```text
 /// PORT   := NUMBER "@" DEVICE { "," OPTION }
-/// NUMBER := 0 to 65535, not 511 (v1model's drop port)
+/// NUMBER := 0 to 65535, but not the drop port (v1model's is 511)
 /// DEVICE := interface name
 ///         | "tap:" NAME                      a TAP interface, created if missing and set up
 ///         | "udp:" LOCAL ">" REMOTE          addresses with ports: 127.0.0.1:5001, [::1]:5001
@@ -92,9 +92,6 @@ impl FromStr for PortSpec {
 fn parse(text: &str) -> Result<PortSpec, String> {
     let (number, rest) = text.split_once('@').ok_or("there is no \"@\" between the number and the device")?;
     let number: PortId = number.parse().map_err(|_| format!("\"{number}\" is not a port number from 0 to 65535"))?;
-    if number == DROP_PORT {
-        return Err(format!("{DROP_PORT} is v1model's drop port, so it cannot carry frames"));
-    }
     let mut parts = rest.split(',');
     let device = parse_device(parts.next().unwrap_or_default())?;
     let mut link = LinkConfig { seed: u64::from(number), ..LinkConfig::default() };

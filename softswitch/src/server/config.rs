@@ -11,7 +11,7 @@ use super::binding::Binding;
 use super::entry::EntryKey;
 use super::error::Refused;
 use super::replication::ReplicationEntries;
-use crate::pipeline::{Clock, Dataplane, Marking, Outcome, Program, TableIx};
+use crate::pipeline::{Clock, Dataplane, Outcome, Program, TableIx, Target};
 
 /// The longest metadata of an entry: it is kept for the controller and never looked at.
 pub const MAX_METADATA_BYTES: usize = 1024;
@@ -80,14 +80,14 @@ impl ForwardingPipeline {
     /// # Errors
     /// INVALID_ARGUMENT with the reason: no P4Info, no program, a program that is not BMv2 JSON or uses what this
     /// switch does not support, or a P4Info that does not fit it.
-    pub fn new(config: v1::ForwardingPipelineConfig, clock: Arc<dyn Clock>, marking: Marking) -> Result<Self, Refused> {
+    pub fn new(config: v1::ForwardingPipelineConfig, clock: Arc<dyn Clock>, target: Target) -> Result<Self, Refused> {
         let p4info = config.p4info.as_ref().ok_or_else(|| Refused::invalid("the configuration has no P4Info"))?;
         if config.p4_device_config.is_empty() {
             return Err(Refused::invalid(
                 "the configuration has no p4_device_config: send the BMv2 JSON of the program",
             ));
         }
-        let program = Program::compile_marked(&config.p4_device_config, marking)
+        let program = Program::compile_for(&config.p4_device_config, target)
             .map_err(|e| Refused::invalid(format!("the p4_device_config cannot be loaded: {e}")))?;
         let binding = Binding::new(p4info, &program)?;
         let dataplane = Dataplane::new(program, clock);

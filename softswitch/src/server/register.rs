@@ -52,7 +52,7 @@ pub(super) fn read_registers(
 mod tests {
     use super::super::config::ForwardingPipeline;
     use super::super::{read, write};
-    use crate::pipeline::{Clock, Marking};
+    use crate::pipeline::{Clock, Target};
     use dmux_p4rt::P4Info;
     use dmux_p4rt::p4::v1;
     use dmux_p4rt::p4::v1::entity::Entity;
@@ -97,7 +97,7 @@ mod tests {
             p4_device_config: json.to_string().into_bytes(),
             cookie: None,
         };
-        ForwardingPipeline::new(config, Arc::new(Still), Marking::None).unwrap_or_else(|e| panic!("{e}"))
+        ForwardingPipeline::new(config, Arc::new(Still), Target::default()).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn modify(p: &ForwardingPipeline, entity: Entity) -> Result<(), Code> {

@@ -231,7 +231,7 @@ fn set_pipeline(control: &Control, action: Action, config: Option<v1::Forwarding
     let saved = || control.saved.lock().unwrap_or_else(PoisonError::into_inner);
     let verified = || {
         let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
-        let pipeline = ForwardingPipeline::new(config, control.shared.clock(), control.shared.marking)?;
+        let pipeline = ForwardingPipeline::new(config, control.shared.clock(), control.shared.target)?;
         // Entries written before it is committed may name them, too.
         pipeline.dataplane.set_ports(control.shared.port_states.all());
         Ok::<_, Refused>(Arc::new(pipeline))

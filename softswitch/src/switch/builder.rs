@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use super::shared::{Shared, SwitchCounters};
 use super::{INJECT_QUEUE, Switch, SwitchError};
-use crate::pipeline::Marking;
+use crate::pipeline::{MAX_PRIORITIES, Marking, Target};
 use crate::ports::carrier::LinkWatch;
 use crate::ports::files::Replay;
 use crate::ports::wake::Waker;
-use crate::ports::{DROP_PORT, Observe, PortId, PortSpec};
+use crate::ports::{Observe, PortId, PortSpec};
 use crate::server::control::Control;
 use crate::trace::{TraceConfig, Tracer};
 use crate::workers::{MAX_WORKERS, Workers};
@@ -26,6 +26,7 @@ pub struct SwitchBuilder {
     ports: Vec<PortSpec>,
     observe: Observe,
     workers: usize,
+    target: Target,
     count_tables: bool,
     trace: Option<TraceConfig>,
 }
@@ -38,6 +39,7 @@ impl SwitchBuilder {
             ports: Vec::new(),
             observe: Observe::default(),
             workers: 1,
+            target: Target::default(),
             count_tables: false,
             trace: None,
         }
@@ -65,6 +67,22 @@ impl SwitchBuilder {
         self
     }
 
+    /// The `egress_spec` of a packet that is dropped: 511 if nothing is said, as v1model has it. No port may have the
+    /// number.
+    #[must_use]
+    pub fn drop_port(mut self, port: PortId) -> Self {
+        self.target.drop_port = port;
+        self
+    }
+
+    /// Priorities of each port's egress queues, 1 to [`MAX_PRIORITIES`]; 1 if nothing is said. A packet with any other
+    /// `priority` is dropped.
+    #[must_use]
+    pub fn priority_queues(mut self, priorities: u8) -> Self {
+        self.target.priority_queues = priorities;
+        self
+    }
+
     /// Counts the hits and misses of each table, which costs some nanoseconds a lookup.
     #[must_use]
     pub fn count_tables(mut self) -> Self {
@@ -84,9 +102,18 @@ impl SwitchBuilder {
     /// # Errors
     /// A port that cannot be opened, or no resources for a thread.
     pub fn start(self) -> Result<Switch, SwitchError> {
-        if self.cpu_port == DROP_PORT {
-            return Err(SwitchError::CpuPortIsDropPort);
+        let target = self.target;
+        if self.cpu_port == target.drop_port {
+            return Err(SwitchError::CpuPortIsDropPort(self.cpu_port));
         }
+        if !(1..=MAX_PRIORITIES).contains(&target.priority_queues) {
+            return Err(SwitchError::Priorities(target.priority_queues));
+        }
+        let marking = match (&self.trace, self.count_tables) {
+            (Some(_), _) => Marking::Steps,
+            (None, true) => Marking::Tables,
+            (None, false) => Marking::None,
+        };
         self.observe.check()?;
         let workers = self.workers.clamp(1, MAX_WORKERS);
         let (injected, injected_out) = mpsc::sync_channel(INJECT_QUEUE);
@@ -96,11 +123,7 @@ impl SwitchBuilder {
             cpu_port: self.cpu_port,
             live: ArcSwapOption::empty(),
             listeners: ArcSwap::default(),
-            marking: match (&self.trace, self.count_tables) {
-                (Some(_), _) => Marking::Steps,
-                (None, true) => Marking::Tables,
-                (None, false) => Marking::None,
-            },
+            target: Target { marking, ..target },
             tracer: self.trace.map(Tracer::new).transpose()?.map(Mutex::new),
             worker_stats: (0..workers).map(|_| Mutex::default()).collect(),
             waker: Arc::clone(&wakers[0]),

@@ -14,14 +14,13 @@ use dmux_p4rt::p4::config::v1::P4Info;
 use dmux_p4rt::p4::v1;
 use tokio::net::TcpListener;
 
-use crate::pipeline::WorkerStats;
+use crate::pipeline::{MAX_PRIORITIES, WorkerStats};
 use crate::ports::carrier::LinkWatch;
 use crate::ports::files::Replay;
 use crate::ports::observer::Observer;
 use crate::ports::tx::PortCounters;
 use crate::ports::{
-    self, DROP_PORT, LinkConfig, MemoryPort, Observe, PortError, PortId, PortSpec, PortStates, PortStatistics, Receive,
-    Transmit,
+    self, LinkConfig, MemoryPort, Observe, PortError, PortId, PortSpec, PortStates, PortStatistics, Receive, Transmit,
 };
 use crate::server::config::ForwardingPipeline;
 use crate::server::control::Control;
@@ -61,9 +60,14 @@ pub struct SwitchStatistics {
 /// Why a switch could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
-    /// The CPU port's number is v1model's drop port.
-    #[error("the CPU port cannot be {DROP_PORT}, which is v1model's drop port: choose another number, such as 510")]
-    CpuPortIsDropPort,
+    /// The CPU port's number is the drop port.
+    #[error(
+        "the CPU port cannot be {0}, which is the drop port (v1model's is 511): choose another number, such as 510"
+    )]
+    CpuPortIsDropPort(PortId),
+    /// A number of priorities that no port can have.
+    #[error("a port cannot have {0} priorities: give it 1 to {MAX_PRIORITIES}")]
+    Priorities(u8),
     /// The operating system refused something.
     #[error("the switch cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -142,8 +146,8 @@ impl Switch {
         link: &LinkConfig,
         observer: Option<Box<Observer>>,
     ) -> Result<(), PortError> {
-        if number == DROP_PORT {
-            return Err(PortError::DropPort);
+        if number == self.shared.target.drop_port {
+            return Err(PortError::DropPort(number));
         }
         if number == self.shared.cpu_port {
             return Err(PortError::CpuPort(number));
@@ -229,7 +233,7 @@ impl Switch {
     /// A program that this switch cannot run, or a P4Info that does not fit it.
     pub fn load_pipeline(&self, p4info: P4Info, json: Vec<u8>) -> Result<(), SwitchError> {
         let config = v1::ForwardingPipelineConfig { p4info: Some(p4info), p4_device_config: json, cookie: None };
-        let pipeline = ForwardingPipeline::new(config, self.shared.clock(), self.shared.marking)?;
+        let pipeline = ForwardingPipeline::new(config, self.shared.clock(), self.shared.target)?;
         self.shared.commit(Arc::new(pipeline));
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use super::{INJECT_QUEUE, SwitchStatistics};
-use crate::pipeline::{Clock, Marking, WorkerStats};
+use crate::pipeline::{Clock, Target, WorkerStats};
 use crate::ports::wake::Waker;
 use crate::ports::{MAX_FRAME, PortId, PortStates};
 use crate::server::config::ForwardingPipeline;
@@ -60,8 +60,8 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwapOption<ForwardingPipeline>,
     /// The primaries: where packet-ins and notifications go.
     pub(crate) listeners: ArcSwap<Vec<Listener>>,
-    /// What programs tell about their packets.
-    pub(crate) marking: Marking,
+    /// What programs are compiled for.
+    pub(crate) target: Target,
     /// Takes down the ways of packets, if any are traced.
     pub(crate) tracer: Option<Mutex<Tracer>>,
     /// What each worker's pipeline has done.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use dmux_p4rt::P4Info;
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::write_request::Atomicity;
-use dmux_softswitch::pipeline::{Clock, Marking};
+use dmux_softswitch::pipeline::{Clock, Target};
 use dmux_softswitch::server::config::ForwardingPipeline;
 use dmux_softswitch::server::role::Access;
 use generate::Generator;
@@ -46,7 +46,7 @@ fn config(json: &[u8], p4info: &str) -> v1::ForwardingPipelineConfig {
 }
 
 fn load(config: &v1::ForwardingPipelineConfig) -> ForwardingPipeline {
-    ForwardingPipeline::new(config.clone(), Arc::new(Stopped), Marking::None).unwrap()
+    ForwardingPipeline::new(config.clone(), Arc::new(Stopped), Target::default()).unwrap()
 }
 
 /// One sequence of batches; panics at the first disagreement.

@@ -3,7 +3,7 @@
 use super::super::error::LoadError;
 use super::super::info::{ActionInfo, ParamInfo};
 use super::super::json;
-use super::super::layout::{DROP_PORT, Field, Slot};
+use super::super::layout::{Field, Slot};
 use super::super::ops::{HashOp, Op};
 use super::super::tree::{Expr, Place, Slow, Ty};
 use super::Compiler;
@@ -127,7 +127,7 @@ impl<'a> Compiler<'a> {
             }
             ("mark_to_drop" | "drop", _) => {
                 let spec = self.b.layout.field("standard_metadata", "egress_spec", ctx)?;
-                self.b.gen_assign(spec, &Expr::Const(false, u128::from(DROP_PORT)))?;
+                self.b.gen_assign(spec, &Expr::Const(false, u128::from(self.out.target.drop_port)))?;
                 if let Some(f) = self.b.layout.find("intrinsic_metadata", "mcast_grp") {
                     self.b.gen_assign(f, &Expr::Const(false, 0))?;
                 }

@@ -166,7 +166,7 @@ impl<'a> Compiler<'a> {
             let miss = nodes.find(by_action(&name, false), self.end, &ctx)?;
             let after_hit = self.gen_copy(ix, true, action, hit)?;
             // A program that tells hits from misses needs both.
-            let same = miss == hit && self.out.marking == Marking::None;
+            let same = miss == hit && self.out.target.marking == Marking::None;
             ways.push((after_hit, if same { after_hit } else { self.gen_copy(ix, false, action, miss)? }));
         }
         let none = self.marked_none(ix, none)?;

@@ -193,6 +193,13 @@ impl Compiler<'_> {
             self.b.place(one);
         }
         self.gen_set(slot(std.instance_type), instance::NORMAL)?;
+        let queues = u64::from(self.out.target.priority_queues);
+        if let Some(priority) = std.priority.filter(|f| f.width > 63 || queues >> f.width == 0) {
+            let (has_queue, most) = (self.b.label(), self.b.constant(queues)?);
+            self.b.emit(Op::BrLtU { a: priority.slot, b: most, t: has_queue.0 });
+            self.b.emit(Op::NoQueue);
+            self.b.place(has_queue);
+        }
         // What holds for a packet that does not wait.
         for f in [std.enq_qdepth, std.deq_timedelta, std.deq_qdepth] {
             self.gen_set(slot(f), 0)?;

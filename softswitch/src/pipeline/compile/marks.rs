@@ -21,21 +21,21 @@ impl Compiler<'_> {
 
     /// Marks the beginning of a part, if every step is told.
     pub(super) fn mark_part(&mut self, text: impl FnOnce() -> String) {
-        if self.out.marking == Marking::Steps {
+        if self.out.target.marking == Marking::Steps {
             self.mark(Mark::Part(text()));
         }
     }
 
     /// Marks a parser operation or a primitive, if every step is told.
     pub(super) fn mark_step(&mut self, step: &Value) {
-        if self.out.marking == Marking::Steps {
+        if self.out.target.marking == Marking::Steps {
             self.mark(Mark::Step(text_of(step)));
         }
     }
 
     /// Marks both ways of a conditional; returns where to go instead.
     pub(super) fn mark_branch(&mut self, name: &str, conditional: &Value, yes: Label, no: Label) -> (Label, Label) {
-        if self.out.marking != Marking::Steps {
+        if self.out.target.marking != Marking::Steps {
             return (yes, no);
         }
         // The ways come first, and are jumped over.
@@ -56,7 +56,7 @@ impl Compiler<'_> {
 
     /// Marks the key that a table is applied to.
     pub(super) fn mark_key(&mut self, table: usize) {
-        if self.out.marking != Marking::Steps {
+        if self.out.target.marking != Marking::Steps {
             return;
         }
         let info = &self.out.tables[table];
@@ -72,7 +72,7 @@ impl Compiler<'_> {
 
     /// Marks what a table came to: `action` is the program's number of it.
     pub(super) fn mark_way(&mut self, table: usize, hit: bool, action: Option<usize>) {
-        if self.out.marking == Marking::None {
+        if self.out.target.marking == Marking::None {
             return;
         }
         let mut args = Vec::new();
@@ -86,7 +86,7 @@ impl Compiler<'_> {
 
     /// The names of everything that a trace shows when it changes.
     pub(super) fn name_slots(&mut self) {
-        if self.out.marking != Marking::Steps {
+        if self.out.target.marking != Marking::Steps {
             return;
         }
         let mut names = self.b.layout.names();
@@ -100,7 +100,7 @@ impl Compiler<'_> {
 
     /// A place that marks a table's way without an action and goes on at `next`.
     pub(super) fn marked_none(&mut self, table: usize, next: Label) -> Result<Label, LoadError> {
-        if self.out.marking == Marking::None {
+        if self.out.target.marking == Marking::None {
             return Ok(next);
         }
         let label = self.b.label();

@@ -26,9 +26,9 @@ mod wire;
 
 use super::error::LoadError;
 use super::layout::{Field, Layout, Slot};
-use super::marks::Marking;
 use super::ops::{NarrowSelect, Op, Select, SelectFrom, TableAction, TableRt, Ways};
 use super::program::{Program, StdMeta};
+use super::target::Target;
 use actions::ActionSrc;
 use builder::{Builder, Label};
 use expr::Scope;
@@ -71,7 +71,7 @@ struct Compiler<'a> {
 }
 
 /// Compiles a BMv2 JSON.
-pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<Arc<Program>, LoadError> {
+pub(super) fn compile(json: &[u8], optimize: bool, target: Target) -> Result<Arc<Program>, LoadError> {
     if json.len() > MAX_JSON_BYTES {
         return Err(LoadError::Json(format!("{} bytes; at most {MAX_JSON_BYTES} are read", json.len())));
     }
@@ -89,7 +89,7 @@ pub(super) fn compile(json: &[u8], optimize: bool, marking: Marking) -> Result<A
         root: &root,
         b,
         out: Program {
-            marking,
+            target,
             field_slots,
             exit_slot,
             error_slot,

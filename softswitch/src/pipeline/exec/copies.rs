@@ -9,7 +9,7 @@
 //! in which BMv2 queues them.
 
 use super::super::compile::copies::instance;
-use super::super::layout::{DROP_PORT, Field, Slot};
+use super::super::layout::{Field, Slot};
 use super::super::replication::{CloneSession, MAX_SESSION, Replica};
 use super::machine::Machine;
 use super::{ASSERT_FAILED, DEFERRED, KEPT, Kept, MAX_COPIES, MAX_PASSES, RECIRCULATE, Verdict};
@@ -238,6 +238,14 @@ impl Machine<'_, '_> {
         failed
     }
 
+    /// In place of `ToEgress`.
+    pub(super) fn no_queue(&mut self) {
+        let dropped = self.s.field(self.p.std.egress_spec) == u64::from(self.p.target.drop_port);
+        if !self.assert_failed() && !dropped {
+            self.pkt.verdict = Verdict::NoQueue;
+        }
+    }
+
     /// `ToEgress` of a packet that has flags: true if it goes on at once.
     #[inline(never)]
     pub(super) fn enter_egress_aside(&mut self, at: u32) -> bool {
@@ -245,7 +253,7 @@ impl Machine<'_, '_> {
             return false;
         }
         let port = self.s.field(self.p.std.egress_spec);
-        if port == DROP_PORT {
+        if port == u64::from(self.p.target.drop_port) {
             return false;
         }
         if self.pkt.flags & DEFERRED == 0 {

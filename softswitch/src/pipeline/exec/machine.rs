@@ -1,6 +1,5 @@
 //! The interpreter.
 
-use super::super::layout::DROP_PORT;
 use super::super::ops::{Op, Select, SelectFrom};
 use super::super::program::Program;
 use super::super::tables::{Dataplane, Found, Side};
@@ -152,6 +151,10 @@ impl Machine<'_, '_> {
                     }
                 }
                 Op::End => return STOP,
+                Op::NoQueue => {
+                    self.no_queue();
+                    return STOP;
+                }
                 Op::Resubmit => {
                     self.resubmit();
                     return STOP;
@@ -205,7 +208,7 @@ impl Machine<'_, '_> {
     #[inline(always)]
     fn enter_egress(&mut self) -> bool {
         let port = self.s.field(self.p.std.egress_spec);
-        if port == DROP_PORT {
+        if port == u64::from(self.p.target.drop_port) {
             return false;
         }
         self.start_egress(port);
@@ -219,7 +222,7 @@ impl Machine<'_, '_> {
         self.pkt.port = port as u16;
         s.set_field(std.egress_port, port);
         // BMv2 sets the drop port + 1, which wraps to 0 in nine bits.
-        s.set_field(std.egress_spec, DROP_PORT + 1);
+        s.set_field(std.egress_spec, u64::from(self.p.target.drop_port) + 1);
         s.set_field(std.packet_length, self.pkt.length);
         s.set_field(std.enq_timestamp, self.pkt.now_us);
         s.set(self.p.exit_slot, 0);
@@ -231,7 +234,7 @@ impl Machine<'_, '_> {
             self.pkt.verdict = Verdict::AssertFailed;
             return false;
         }
-        if self.s.field(self.p.std.egress_spec) == DROP_PORT {
+        if self.s.field(self.p.std.egress_spec) == u64::from(self.p.target.drop_port) {
             return false;
         }
         self.pkt.verdict = Verdict::Sent;

@@ -8,25 +8,29 @@
 
 mod bytes;
 mod copies;
+mod deparse;
 mod digest;
+mod later;
 pub(crate) mod machine;
 mod rare;
 mod scratch;
 pub(crate) mod slots;
 mod slow;
+mod stats;
 mod trace;
 mod tree;
 
-use super::layout::{DROP_PORT, Field};
 use super::program::Program;
 use super::tables::{Dataplane, Side};
-use copies::{Later, Start, Work};
+use copies::Work;
+use deparse::deparse;
 use scratch::Scratch;
 use slots::Slots;
-use std::ops::{AddAssign, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use trace::Trace;
 
+pub use stats::WorkerStats;
 pub use trace::MAX_TRACE_BYTES;
 
 /// Longest frame that is processed; longer ones are dropped and counted in [`WorkerStats::oversize`].
@@ -37,31 +41,6 @@ const MAX_PARSER_STATES: u32 = 1024;
 pub const MAX_PASSES: u32 = 1024;
 /// Packets that one frame may become.
 pub const MAX_COPIES: usize = 16_384;
-
-/// What a worker did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WorkerStats {
-    /// Frames taken in.
-    pub received: u64,
-    /// Frames handed out.
-    pub sent: u64,
-    /// Frames that the program dropped (`egress_spec` 511).
-    pub dropped: u64,
-    /// Frames for a multicast group that has no replicas, or is not there.
-    pub no_group: u64,
-    /// Clones asked for of a session that has no replicas, or is not there.
-    pub no_session: u64,
-    /// Copies made by multicast groups and clone sessions.
-    pub copies: u64,
-    /// Packets that started again at the parser (resubmit and recirculate).
-    pub again: u64,
-    /// Packets dropped because of [`MAX_PASSES`] or [`MAX_COPIES`].
-    pub cut_off: u64,
-    /// Frames longer than [`MAX_FRAME`], in or out.
-    pub oversize: u64,
-    /// Frames dropped because an `assert` or `assume` failed (BMv2 would abort).
-    pub assert_failed: u64,
-}
 
 /// The scratch space of one thread. Holds nothing between packets.
 pub struct Worker {
@@ -117,6 +96,7 @@ pub(crate) struct Packet<'a> {
 pub(crate) enum Verdict {
     Dropped,
     NoGroup,
+    NoQueue,
     AssertFailed,
     Sent,
     /// It goes on later, or its copies do.
@@ -209,30 +189,6 @@ impl Batch<'_, '_> {
             self.rest(&done, now_us, out);
         }
     }
-
-    /// Works off what a packet has led to.
-    #[inline(never)]
-    fn rest(&mut self, first: &Done, now_us: u64, out: &mut impl FnMut(u16, &[u8])) {
-        let before = self.worker.work.cut_off;
-        self.worker.leave_behind(first);
-        while let Some(later) = self.worker.work.queue.pop_front() {
-            let Later { start, frame, ingress_port, parsed, truncate, length, passes } = later;
-            let w = &mut *self.worker;
-            w.work.frame = Some(Arc::clone(&frame));
-            let pkt = Packet { parsed, truncate, length, passes, ..Packet::new(&frame, ingress_port, now_us) };
-            let done = w.resume(self.dp, &self.side, pkt, start);
-            w.leave_behind(&done);
-            w.settle(&done, out);
-        }
-        let work = &mut self.worker.work;
-        work.made = 0;
-        if before == 0 && work.cut_off > 0 {
-            tracing::warn!(
-                "a packet was dropped: it was cloned, resubmitted or recirculated {MAX_PASSES} times, or became \
-                 {MAX_COPIES} packets; further ones are counted only"
-            );
-        }
-    }
 }
 
 impl Batch<'_, '_> {
@@ -264,35 +220,6 @@ impl Batch<'_, '_> {
     }
 }
 
-impl WorkerStats {
-    /// The packets that were dropped, by reason.
-    #[must_use]
-    pub fn drops(&self) -> [(&'static str, u64); 5] {
-        [
-            ("by the program", self.dropped),
-            ("multicast group without replicas", self.no_group),
-            ("cloned or started again too often", self.cut_off),
-            ("longer than a frame can be", self.oversize),
-            ("assert or assume failed", self.assert_failed),
-        ]
-    }
-}
-
-impl AddAssign for WorkerStats {
-    fn add_assign(&mut self, other: Self) {
-        self.received += other.received;
-        self.sent += other.sent;
-        self.dropped += other.dropped;
-        self.no_group += other.no_group;
-        self.oversize += other.oversize;
-        self.assert_failed += other.assert_failed;
-        self.no_session += other.no_session;
-        self.copies += other.copies;
-        self.again += other.again;
-        self.cut_off += other.cut_off;
-    }
-}
-
 /// What a run has come to.
 struct Done {
     verdict: Verdict,
@@ -302,6 +229,21 @@ struct Done {
     ingress_port: u16,
     /// Where in `Worker::out` the frame is that leaves.
     sent: Range<usize>,
+}
+
+impl Done {
+    /// What a packet has come to of which nothing leaves.
+    #[inline]
+    fn without_frame(pkt: &Packet<'_>) -> Self {
+        Self {
+            verdict: pkt.verdict,
+            flags: pkt.flags,
+            port: pkt.port,
+            passes: pkt.passes,
+            ingress_port: pkt.ingress_port,
+            sent: 0..0,
+        }
+    }
 }
 
 impl Worker {
@@ -324,14 +266,7 @@ impl Worker {
         m.run(start);
         let pkt = m.pkt;
         let len = if pkt.verdict == Verdict::Sent { deparse(p, s, &pkt, &mut self.out) } else { 0 };
-        Done {
-            verdict: pkt.verdict,
-            flags: pkt.flags,
-            port: pkt.port,
-            passes: pkt.passes,
-            ingress_port: pkt.ingress_port,
-            sent: 0..len,
-        }
+        Done { sent: 0..len, ..Done::without_frame(&pkt) }
     }
 
     /// Counts what became of a packet, and hands out what leaves.
@@ -346,72 +281,10 @@ impl Worker {
             Verdict::Sent => self.stats.oversize += 1,
             Verdict::Dropped => self.stats.dropped += 1,
             Verdict::NoGroup => self.stats.no_group += 1,
+            Verdict::NoQueue => self.stats.no_queue += 1,
             Verdict::AssertFailed => self.stats.assert_failed += 1,
             Verdict::Deferred => {}
         }
-    }
-
-    /// Lets go of what a run has kept, and starts again what recirculates.
-    fn leave_behind(&mut self, done: &Done) {
-        self.work.frame = None;
-        if let Some(kept) = self.work.kept.take()
-            && done.flags & RECIRCULATE != 0
-            && done.verdict == Verdict::Sent
-        {
-            self.work.recirculate(&self.out[done.sent.clone()], done.ingress_port, kept, done.passes);
-        }
-    }
-
-    /// Sets up the slots of a packet that goes on, and runs it.
-    fn resume(&mut self, dp: &Dataplane, side: &Side, mut pkt: Packet<'_>, start: Start) -> Done {
-        let p = Arc::clone(&self.program);
-        match &start {
-            Start::Egress { slots, .. } => self.slots.copy_from_slice(slots),
-            Start::Again { .. } | Start::Copy { .. } => self.slots[..p.field_slots].fill(0),
-        }
-        // SAFETY: as in `Batch::process`.
-        let s = unsafe { Slots::new(&mut self.slots) };
-        let at = match start {
-            Start::Again { instance, kept } => {
-                self.stats.again += 1;
-                s.set_field(p.std.packet_length, pkt.frame.len() as u64);
-                let fields = p.field_lists.get(kept.list).map_or(&[][..], Vec::as_slice);
-                fields.iter().flat_map(Field::slots).zip(&kept.words).for_each(|(f, v)| s.set(f, *v));
-                s.set_field(p.std.instance_type, instance);
-                p.restart
-            }
-            Start::Copy { session, kept } => {
-                // As in BMv2, the parser knows nothing else of it.
-                s.set_field(p.std.ingress_port, u64::from(pkt.ingress_port));
-                if let Some(cloned) = p.asked.cloned {
-                    s.set(cloned, 1);
-                }
-                self.work.cloning = Some((session, kept));
-                p.reparse
-            }
-            Start::Egress { at, port, rid, class, .. } => {
-                let std = &p.std;
-                if class != 0 {
-                    s.set_field(std.priority, u64::from(class));
-                }
-                if let Some(rid) = rid {
-                    s.set_field(std.egress_rid, u64::from(rid));
-                }
-                pkt.port = port;
-                s.set_field(std.egress_port, u64::from(port));
-                // BMv2 sets the drop port + 1, which wraps to 0 in nine bits.
-                s.set_field(std.egress_spec, DROP_PORT + 1);
-                s.set_field(std.packet_length, pkt.length);
-                s.set_field(std.enq_timestamp, pkt.now_us);
-                s.set_field(std.qid, s.field(std.priority));
-                for f in [std.enq_qdepth, std.deq_timedelta, std.deq_qdepth] {
-                    s.set_field(f, 0);
-                }
-                s.set(p.exit_slot, 0);
-                at
-            }
-        };
-        self.run(dp, side, pkt, at)
     }
 }
 
@@ -433,34 +306,6 @@ impl<'a> Packet<'a> {
             ingress_port,
         }
     }
-}
-
-/// Writes the frame that leaves into `out`, which has room for all headers and the longest payload. Returns its length.
-fn deparse(p: &Program, s: Slots<'_>, pkt: &Packet<'_>, out: &mut [u8]) -> usize {
-    let native = p.native.as_ref().and_then(|native| native.emit(s.address(), pkt.frame, out));
-    let at = native.unwrap_or_else(|| emit(p, s, pkt.frame, out));
-    let payload = &pkt.frame[pkt.parsed..];
-    let end = at + payload.len();
-    out[at..end].copy_from_slice(payload);
-    end.min(pkt.truncate)
-}
-
-/// Writes all headers that are sent. Returns how many bytes that is.
-fn emit(p: &Program, s: Slots<'_>, frame: &[u8], out: &mut [u8]) -> usize {
-    let mut at = 0;
-    for h in &p.deparse {
-        let h = &p.headers[*h];
-        if s.get(h.valid) != 0 {
-            if let Some(v) = h.varbit {
-                at += bytes::emit_around(&mut out[at..], h, v, s, frame);
-                continue;
-            }
-            let end = at + h.bytes as usize;
-            bytes::emit(&mut out[at..end], h, s, frame);
-            at = end;
-        }
-    }
-    at
 }
 
 /// As many ones (1..=64).

@@ -269,7 +269,7 @@ impl Dataplane {
     /// How often a table was hit and missed since the program was loaded; `None` if it does not tell
     /// ([`Marking::None`](super::Marking::None)).
     pub fn hits_and_misses(&self, TableIx(t): TableIx) -> Option<(u64, u64)> {
-        let tally = self.tallies.get(t).filter(|_| self.program.marking() != super::Marking::None)?;
+        let tally = self.tallies.get(t).filter(|_| self.program.target.marking != super::Marking::None)?;
         Some((tally[1].load(Ordering::Relaxed), tally[0].load(Ordering::Relaxed)))
     }
 
