@@ -49,7 +49,11 @@ fn deviation(program: &Arc<Program>, rate: u64, size: Option<usize>) -> Result<f
     let dataplane = Dataplane::new(Arc::clone(program), Arc::new(Still));
     let meters = program.meters();
     let meter = meters.iter().position(|m| m.name.ends_with("bytes")).context("no meter of bytes")?;
-    dataplane.set_meter(meter, 0, Some(MeterConfig { cir: rate, cburst: BURST, pir: rate, pburst: BURST }))?;
+    dataplane.set_meter(
+        meter,
+        0,
+        Some(MeterConfig::TwoRates { cir: rate, cburst: BURST, pir: rate, pburst: BURST }),
+    )?;
     let mut worker = Worker::new(&dataplane);
     let (mut offered, mut passed, mut n) = (0u64, 0u64, 0u64);
     loop {

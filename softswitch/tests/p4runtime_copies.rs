@@ -84,6 +84,12 @@ fn replica(port: u8, instance: u32) -> v1::Replica {
     v1::Replica { port_kind: Some(PortKind::Port(vec![port])), instance, ..Default::default() }
 }
 
+/// With (port, instance) of each backup, best first.
+fn backed(port: u8, instance: u32, backups: &[(u8, u32)]) -> v1::Replica {
+    let backup = |&(port, instance): &(u8, u32)| v1::BackupReplica { port: vec![port], instance };
+    v1::Replica { backup_replicas: backups.iter().map(backup).collect(), ..replica(port, instance) }
+}
+
 #[expect(deprecated, reason = "the older form is accepted, too")]
 fn numbered(port: u32, instance: u32) -> v1::Replica {
     v1::Replica { port_kind: Some(PortKind::EgressPort(port)), instance, ..Default::default() }
@@ -163,13 +169,44 @@ async fn a_clone_session_copies_and_cuts() {
     rig.stop().await;
 }
 
+/// P4Runtime 1.5 §9.5.1: while the port of a replica is down, the first of its backups whose port is up takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_takes_the_place_of_a_replica_whose_port_is_down() {
+    let (rig, mut controller) = loaded().await;
+    let backups = [(3, 9), (2, 6)];
+    let entities = [group(5, vec![backed(1, 7, &backups)]), session(6, vec![backed(1, 7, &backups)], 0)];
+    let inserts = entities.each_ref().map(|e| (Type::Insert, e.clone()));
+    assert_eq!(codes(&mut controller, &inserts).await, [Code::Ok; 2]);
+    let all = Entity::PacketReplicationEngineEntry(v1::PacketReplicationEngineEntry::default());
+    assert_eq!(read(&mut controller, all.clone()).await, entities, "backups are read in their order");
+    // The frame that is cloned goes to port 2, the copy to where the session leads.
+    let (copied, cloned) = ([MULTICAST, 0, 5], [CLONE, 0, 6]);
+    let copies = |rig: &Rig| [copied, cloned].iter().for_each(|f| assert!(rig.port2.send(f)));
+    copies(&rig);
+    assert_eq!(rig.port1.receive(PATIENCE), Some(copied.to_vec()));
+    assert_eq!(rig.port1.receive(PATIENCE), Some(cloned.to_vec()));
+    assert_eq!(rig.port2.receive(PATIENCE), Some(cloned.to_vec()));
+    // There is no port 3, so port 2 is next.
+    rig.switch.set_port_up(1, false);
+    copies(&rig);
+    assert_eq!(rig.port2.receive(PATIENCE), Some(copied.to_vec()));
+    assert_eq!(rig.port2.receive(PATIENCE), Some(cloned.to_vec()));
+    assert_eq!(rig.port2.receive(PATIENCE), Some(cloned.to_vec()));
+    rig.switch.set_port_up(1, true);
+    copies(&rig);
+    assert_eq!(rig.port1.receive(PATIENCE), Some(copied.to_vec()));
+    assert_eq!(rig.port1.receive(PATIENCE), Some(cloned.to_vec()));
+    // What is read is what was written, whatever the ports do.
+    assert_eq!(read(&mut controller, all).await, entities);
+    rig.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_wrong_replication_entry_has_its_code_and_changes_nothing() {
     let (rig, mut controller) = loaded().await;
     let there = group(1, vec![replica(1, 1)]);
     assert_eq!(codes(&mut controller, &[(Type::Insert, there.clone())]).await, [Code::Ok]);
-    let backup =
-        v1::Replica { backup_replicas: vec![v1::BackupReplica { port: vec![2], instance: 1 }], ..replica(1, 1) };
+    let unported = v1::Replica { backup_replicas: vec![v1::BackupReplica::default()], ..replica(1, 1) };
     let wide = v1::Replica { port_kind: Some(PortKind::Port(vec![2, 0])), instance: 0, ..Default::default() };
     let empty = v1::Replica { port_kind: Some(PortKind::Port(vec![])), instance: 0, ..Default::default() };
     let mut class = v1::CloneSessionEntry { session_id: 3, class_of_service: 8, ..Default::default() };
@@ -187,8 +224,14 @@ async fn each_wrong_replication_entry_has_its_code_and_changes_nothing() {
         (Type::Modify, group(1, vec![wide]), Code::OutOfRange),
         (Type::Modify, group(1, vec![empty]), Code::OutOfRange),
         (Type::Modify, group(1, vec![numbered(512, 1)]), Code::OutOfRange),
-        (Type::Modify, group(1, vec![replica(1, 0x1_0000)]), Code::OutOfRange),
-        (Type::Modify, group(1, vec![backup]), Code::Unimplemented),
+        (Type::Modify, group(1, vec![replica(1, 0x1_0000)]), Code::InvalidArgument),
+        // A replica's own port is no backup, and no pair of port and instance is there twice.
+        (Type::Modify, group(1, vec![backed(1, 1, &[(1, 2)])]), Code::InvalidArgument),
+        (Type::Modify, group(1, vec![replica(2, 1), backed(1, 1, &[(2, 1)])]), Code::InvalidArgument),
+        (Type::Modify, group(1, vec![backed(1, 1, &[(2, 1), (2, 1)])]), Code::InvalidArgument),
+        (Type::Modify, group(1, vec![backed(1, 1, &[(2, 0x1_0000)])]), Code::InvalidArgument),
+        (Type::Modify, group(1, vec![unported]), Code::OutOfRange),
+        (Type::Modify, group(1, vec![backed(1, 1, &vec![(2, 1); 4096])]), Code::ResourceExhausted),
         (Type::Modify, session(1, vec![], 0), Code::NotFound),
         (Type::Insert, session(0, vec![], 0), Code::InvalidArgument),
         (Type::Insert, pre(Kind::CloneSessionEntry(class)), Code::InvalidArgument),

@@ -240,6 +240,44 @@ async fn only_modify_is_allowed_on_counters_and_meters_and_indices_are_checked()
     }
 }
 
+/// P4Runtime 1.4 §9.4: the type in the P4Info says how a meter marks, and which fields of its configuration mean anything.
+#[tokio::test]
+async fn a_meter_with_one_rate_takes_its_own_fields_and_reads_them_back() {
+    use dmux_p4rt::p4::config::v1::meter_spec::Type as MeterType;
+    let (_rig, mut controller) = Rig::loaded().await;
+    let one = v1::MeterConfig { cir: 5, cburst: 20, pir: 5, pburst: 20, eburst: 0 };
+    let excess = v1::MeterConfig { eburst: 40, ..one };
+    let [other_rate, other_burst] = [v1::MeterConfig { pir: 6, ..one }, v1::MeterConfig { pburst: 21, ..one }];
+    let negative = v1::MeterConfig { eburst: -1, ..one };
+    let ([ok, wrong], mut cookie) = ([Code::Ok, Code::InvalidArgument], 1);
+    for (meter_type, codes) in [
+        (MeterType::TwoRateThreeColor, [ok, wrong, ok, ok, wrong]),
+        (MeterType::SingleRateThreeColor, [ok, ok, wrong, wrong, wrong]),
+        (MeterType::SingleRateTwoColor, [ok, wrong, wrong, wrong, wrong]),
+    ] {
+        cookie += 1;
+        let mut config = portal(cookie);
+        for m in config.p4info.iter_mut().flat_map(|i| &mut i.meters) {
+            m.spec.as_mut().unwrap().r#type = meter_type.into();
+        }
+        controller.commit(config).await.unwrap();
+        for (config, code) in [one, excess, other_rate, other_burst, negative].into_iter().zip(codes) {
+            let meter = v1::MeterEntry {
+                meter_id: meter_id("limit"),
+                index: Some(v1::Index { index: 2 }),
+                config: Some(config),
+                counter_data: None,
+            };
+            let update = update(Type::Modify, Entity::MeterEntry(meter));
+            assert_eq!(controller.write_one(update).await, code, "{meter_type:?} {config:?}");
+            if code == Code::Ok {
+                let read = controller.read(vec![v1::Entity { entity: Some(Entity::MeterEntry(meter)) }]);
+                assert_eq!(read.await.unwrap(), [Entity::MeterEntry(meter)], "{meter_type:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn entities_that_are_not_supported_say_so() {
     let (_rig, mut controller) = Rig::loaded().await;

@@ -47,7 +47,7 @@ fn green(dp: &Dataplane, mut frames: impl FnMut() -> Option<(u64, usize)>) -> u6
 }
 
 fn one_rate(bytes_per_second: u64, burst: u64) -> Option<MeterConfig> {
-    Some(MeterConfig { cir: bytes_per_second, cburst: burst, pir: bytes_per_second, pburst: burst })
+    Some(MeterConfig::TwoRates { cir: bytes_per_second, cburst: burst, pir: bytes_per_second, pburst: burst })
 }
 
 /// The offered load is twice the rate, in frames of `len` that come in batches: the clock is read once for each. `last` is its last reading.

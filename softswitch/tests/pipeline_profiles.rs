@@ -189,7 +189,7 @@ fn a_one_shot_entry_brings_its_group_and_takes_it_away() {
     let dp = dataplane(&json(|_| {}));
     let actions = |v: u128| {
         let action = |v, weight, watch| WeightedCall { call: set(v), weight, watch };
-        Via::Set(vec![action(v, 2, None), action(v + 1, 1, watching(1)), action(v, 1, None)])
+        Via::Set(vec![action(v, 2, None), action(v + 1, 1, watching(1)), action(v, 1, None)].into())
     };
     dp.write(|txn| txn.insert_via(T, &key(7), 0, &actions(20))).unwrap();
     assert_eq!(selected(&dp, 7, 4), [20, 20, 21, 20]);
@@ -339,7 +339,7 @@ fn a_profile_without_selector_has_no_groups() {
     dp.write(|txn| {
         txn.insert_member(P, 1, &set(5)).unwrap();
         assert!(txn.insert_group(P, &group(1, &[(1, 1)])).is_err());
-        let set = Via::Set(vec![WeightedCall { call: set(1), weight: 1, watch: None }]);
+        let set = Via::Set(vec![WeightedCall { call: set(1), weight: 1, watch: None }].into());
         assert!(txn.insert_via(T, &key(1), 0, &set).is_err());
         txn.insert_via(T, &key(1), 0, &Via::Member(1)).unwrap();
     });

@@ -49,7 +49,49 @@ pub enum Via {
     /// A group of the table's selector.
     Group(u32),
     /// A group of its own (one-shot).
-    Set(Vec<WeightedCall>),
+    Set(ActionSet),
+}
+
+/// The group that a one-shot entry brings (P4Runtime 1.5 §9.2.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionSet {
+    /// Its members.
+    pub actions: Vec<WeightedCall>,
+    /// How a packet selects one.
+    pub selection: Selection,
+    /// What its size is.
+    pub size: SizeBy,
+}
+
+impl From<Vec<WeightedCall>> for ActionSet {
+    /// With what the selector says of everything else.
+    fn from(actions: Vec<WeightedCall>) -> Self {
+        Self { actions, selection: Selection::default(), size: SizeBy::default() }
+    }
+}
+
+/// How a packet selects a member of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Selection {
+    /// As the selector says, and that is by its hash.
+    #[default]
+    Selector,
+    /// By the selector's hash.
+    Hash,
+    /// By chance.
+    Random,
+}
+
+/// What the size of a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SizeBy {
+    /// What the selector says: [`ProfileLimits::by_members`].
+    #[default]
+    Selector,
+    /// The sum of its weights.
+    Weights,
+    /// The number of its members.
+    Members,
 }
 
 /// An action of a one-shot group.
@@ -177,15 +219,27 @@ pub struct ColourCounts {
     pub red: CounterValue,
 }
 
-/// The two rates of a meter cell (RFC 2698): per second, in bytes or packets.
+/// How a meter cell marks; rates are per second, in bytes or packets (P4Runtime 1.4 §9.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MeterConfig {
-    /// Committed rate per second.
-    pub cir: u64,
-    /// Committed burst.
-    pub cburst: u64,
-    /// Peak rate per second, not below `cir`.
-    pub pir: u64,
-    /// Peak burst.
-    pub pburst: u64,
+pub enum MeterConfig {
+    /// Two rates and three colours (RFC 2698).
+    TwoRates {
+        /// Committed rate.
+        cir: u64,
+        /// Committed burst.
+        cburst: u64,
+        /// Peak rate, not below `cir`.
+        pir: u64,
+        /// Peak burst.
+        pburst: u64,
+    },
+    /// One rate and three colours (RFC 2697); without an excess burst, two.
+    OneRate {
+        /// The rate.
+        cir: u64,
+        /// Committed burst.
+        cburst: u64,
+        /// Excess burst: filled by what the committed one has no room for.
+        eburst: u64,
+    },
 }

@@ -33,8 +33,8 @@ mod target;
 mod tree;
 
 pub use entry::{
-    ActionCall, ColourCounts, CounterValue, EntrySpec, EntryView, GroupMember, GroupSpec, IdleState, MatchValue,
-    MeterConfig, Outcome, ProfileLimits, Via, Watch, WeightedCall,
+    ActionCall, ActionSet, ColourCounts, CounterValue, EntrySpec, EntryView, GroupMember, GroupSpec, IdleState,
+    MatchValue, MeterConfig, Outcome, ProfileLimits, Selection, SizeBy, Via, Watch, WeightedCall,
 };
 pub use error::{LoadError, TableError};
 pub use exec::{Batch, MAX_COPIES, MAX_FRAME, MAX_PASSES, MAX_TRACE_BYTES, Worker, WorkerStats};

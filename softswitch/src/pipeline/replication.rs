@@ -2,9 +2,12 @@
 //!
 //! Packets look up a group or session without a lock; a write replaces one of them at once.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
+
+use super::tables::KnownPorts;
 
 /// Most replicas of one group or session.
 pub const MAX_REPLICAS: usize = 4096;
@@ -23,6 +26,30 @@ pub struct Replica {
     pub port: u16,
     /// Its `egress_rid`.
     pub instance: u16,
+}
+
+/// A copy that is wanted, and what takes its place while its port is down (P4Runtime 1.5 §9.5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The copy that is preferred.
+    pub first: Replica,
+    /// The others, best first.
+    pub backups: Vec<Replica>,
+}
+
+impl From<Replica> for Choice {
+    fn from(first: Replica) -> Self {
+        Self { first, backups: Vec::new() }
+    }
+}
+
+impl Choice {
+    /// The best one whose port is up. Where none is, it is the first, which is then made and dropped at its port, as a
+    /// copy without backups is.
+    fn made(&self, ports: &KnownPorts) -> Replica {
+        let mut all = std::iter::once(&self.first).chain(&self.backups);
+        *all.find(|r| ports.is_up(r.port)).unwrap_or(&self.first)
+    }
 }
 
 /// What a clone session makes of a packet.
@@ -59,25 +86,86 @@ impl<T> Paged<T> {
     }
 }
 
+/// What depends on ports: groups and sessions with backups.
+#[derive(Default)]
+struct Watching {
+    ports: KnownPorts,
+    groups: BTreeMap<u16, Vec<Choice>>,
+    sessions: BTreeMap<u16, (CloneSession, Vec<Choice>)>,
+}
+
 /// The groups and sessions of one data plane.
 pub struct Replication {
     groups: Paged<Vec<Replica>>,
     sessions: Paged<CloneSession>,
+    /// Held by whatever changes one of the above.
+    watching: Mutex<Watching>,
+}
+
+fn has_backups(choices: &[Choice]) -> bool {
+    choices.iter().any(|c| !c.backups.is_empty())
 }
 
 impl Replication {
     pub(crate) fn new() -> Self {
-        Self { groups: Paged::new(), sessions: Paged::new() }
+        Self { groups: Paged::new(), sessions: Paged::new(), watching: Mutex::default() }
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a multicast group its replicas, in the order in which copies are made, or removes it.
     pub fn set_group(&self, id: u16, replicas: Option<Vec<Replica>>) {
-        self.groups.set(id, replicas.map(Arc::new));
+        self.choose_group(id, replicas.map(|all| all.into_iter().map(Choice::from).collect()));
+    }
+
+    /// The same, with backups.
+    pub fn choose_group(&self, id: u16, choices: Option<Vec<Choice>>) {
+        let mut watching = self.watching();
+        watching.groups.remove(&id);
+        let made = |c: &Vec<Choice>| Arc::new(c.iter().map(|c| c.made(&watching.ports)).collect());
+        self.groups.set(id, choices.as_ref().map(made));
+        if let Some(choices) = choices.filter(|c| has_backups(c)) {
+            watching.groups.insert(id, choices);
+        }
     }
 
     /// Sets up a clone session, or removes it. The program's session numbers are taken modulo 2¹⁵, as in BMv2.
     pub fn set_session(&self, id: u16, session: Option<CloneSession>) {
-        self.sessions.set(id & MAX_SESSION, session.map(Arc::new));
+        let chosen = session.map(|s| {
+            let choices = s.replicas.iter().copied().map(Choice::from).collect();
+            (s, choices)
+        });
+        self.choose_session(id, chosen);
+    }
+
+    /// The same, with backups: the replicas of the session are those that are chosen.
+    pub fn choose_session(&self, id: u16, session: Option<(CloneSession, Vec<Choice>)>) {
+        let id = id & MAX_SESSION;
+        let mut watching = self.watching();
+        watching.sessions.remove(&id);
+        let made = |(s, c): &(CloneSession, Vec<Choice>)| {
+            Arc::new(CloneSession { replicas: c.iter().map(|c| c.made(&watching.ports)).collect(), ..s.clone() })
+        };
+        self.sessions.set(id, session.as_ref().map(made));
+        if let Some(session) = session.filter(|(_, c)| has_backups(c)) {
+            watching.sessions.insert(id, session);
+        }
+    }
+
+    /// Says which ports are up.
+    pub(crate) fn set_ports(&self, ports: KnownPorts) {
+        let mut watching = self.watching();
+        watching.ports = ports;
+        let Watching { ports, groups, sessions } = &*watching;
+        let made = |choices: &[Choice]| choices.iter().map(|c| c.made(ports)).collect::<Vec<_>>();
+        for (id, choices) in groups {
+            self.groups.set(*id, Some(Arc::new(made(choices))));
+        }
+        for (id, (session, choices)) in sessions {
+            self.sessions.set(*id, Some(Arc::new(CloneSession { replicas: made(choices), ..session.clone() })));
+        }
     }
 
     /// The replicas of a multicast group.
@@ -108,6 +196,47 @@ mod tests {
             all.set_group(id, None);
             assert_eq!(all.group(id), None);
         }
+    }
+
+    #[test]
+    fn the_best_replica_whose_port_is_up_is_made() {
+        let all = Replication::new();
+        let replica = |port| Replica { port, instance: port + 100 };
+        let choices = vec![
+            Choice { first: replica(1), backups: vec![replica(2), replica(3)] },
+            Choice::from(replica(4)),
+            Choice { first: replica(5), backups: vec![replica(9)] },
+        ];
+        all.choose_group(7, Some(choices.clone()));
+        all.choose_session(8, Some((CloneSession { class_of_service: 3, ..CloneSession::default() }, choices)));
+        let ports =
+            |down: &[u16]| KnownPorts::from((1..=5).map(|p| (p, !down.contains(&p))).collect::<BTreeMap<_, _>>());
+        // Before anything is known of ports, all are up. 9 does not exist.
+        for (down, made) in [
+            (None, [1, 4, 5]),
+            (Some(&[][..]), [1, 4, 5]),
+            (Some(&[1]), [2, 4, 5]),
+            (Some(&[1, 2]), [3, 4, 5]),
+            (Some(&[1, 3]), [2, 4, 5]),
+            // The first is made where nothing else is left, as where there are no backups.
+            (Some(&[1, 2, 3, 4, 5]), [1, 4, 5]),
+            (Some(&[2, 3]), [1, 4, 5]),
+        ] {
+            if let Some(down) = down {
+                all.set_ports(ports(down));
+            }
+            assert_eq!(all.group(7).unwrap()[..], made.map(replica), "{down:?}");
+            let session = all.session(8).unwrap();
+            assert_eq!((&session.replicas[..], session.class_of_service), (&made.map(replica)[..], 3), "{down:?}");
+        }
+        // What is removed, or has no backups any more, does not come back with a port.
+        all.set_ports(ports(&[1]));
+        all.set_group(7, Some(vec![replica(1)]));
+        all.set_session(8, None);
+        all.set_ports(ports(&[]));
+        all.set_ports(ports(&[1]));
+        assert_eq!(all.group(7).unwrap()[..], [replica(1)]);
+        assert_eq!(all.session(8), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::digest::DigestBinding;
 use super::error::Refused;
 use super::packet_io::PacketHeader;
 use super::profiles::{self, ProfileBinding};
+use super::value_set;
 use crate::pipeline::{ActionIx, KeyField, MatchKind, Program, TableInfo, TableIx};
 
 /// A key field as P4Info and program both have it.
@@ -80,6 +81,8 @@ pub struct TableBinding {
     pub is_const: bool,
     /// The P4Info id of the action profile that its entries name members and groups of; none for a direct table.
     pub profile: Option<u32>,
+    /// Whether the members of that profile's groups have no weights.
+    pub weightless: bool,
     /// Whether its entries may have idle timeouts.
     pub idle_timeouts: bool,
 }
@@ -179,7 +182,7 @@ impl Binding {
             binding.registers.push(bind_array("register", id, name, all, size, meter_spec::Type::default())?);
         }
         for set in &p4info.value_sets {
-            binding.value_sets.push(bind_value_set(set, program)?);
+            binding.value_sets.push(value_set::bind(set, program)?);
         }
         for digest in &p4info.digests {
             binding.digests.push(DigestBinding::new(digest, p4info.type_info.as_ref(), program)?);
@@ -254,50 +257,6 @@ impl Binding {
     }
 }
 
-/// A value set as a table without actions, whose entries are the members.
-fn bind_value_set(described: &info::ValueSet, program: &Program) -> Result<TableBinding, Refused> {
-    let (id, name) = preamble(described.preamble.as_ref(), "value set")?;
-    let found = program.value_sets().iter().enumerate().find(|(_, s)| s.name == name);
-    let Some((ix, set)) = found else {
-        return Err(Refused::invalid(format!("the P4Info's value set \"{name}\" is not in the program")));
-    };
-    let key = described.r#match.iter().zip(&set.widths).map(|(d, width)| {
-        let kind = match &d.r#match {
-            Some(Match::MatchType(kind)) => MatchType::try_from(*kind).unwrap_or(MatchType::Unspecified),
-            _ => MatchType::Unspecified,
-        };
-        let kind = match kind {
-            MatchType::Lpm => MatchKind::Lpm,
-            MatchType::Ternary => MatchKind::Ternary,
-            MatchType::Range => MatchKind::Range,
-            MatchType::Optional => MatchKind::Optional,
-            MatchType::Exact | MatchType::Unspecified => MatchKind::Exact,
-        };
-        KeyField { name: d.name.clone(), kind, width: *width }
-    });
-    let key: Vec<KeyField> = key.collect();
-    if key.len() != set.widths.len() {
-        return Err(Refused::invalid(format!(
-            "the value set \"{name}\" has {} fields in the P4Info and {} in the program",
-            described.r#match.len(),
-            set.widths.len()
-        )));
-    }
-    Ok(TableBinding {
-        id,
-        name: name.to_owned(),
-        ix: TableIx(ix),
-        fields: bind_fields(name, &described.r#match, &key)?,
-        actions: Vec::new(),
-        needs_priority: false,
-        direct_counter: false,
-        direct_meter: None,
-        is_const: false,
-        profile: None,
-        idle_timeouts: false,
-    })
-}
-
 pub(super) fn no_such(kind: &str, id: u32) -> String {
     format!("the P4Info has no {kind} with id {id} (0x{id:08x}); is the client's P4Info the one that is loaded?")
 }
@@ -365,6 +324,10 @@ fn bind_table(
     if direct_meter.is_some() && table.direct_meter.is_none() {
         return Err(Refused::invalid(format!("table \"{name}\" has a direct meter in the P4Info only")));
     }
+    let profile = p4info.action_profiles.iter().find(|p| {
+        let id = p.preamble.as_ref().map(|p| p.id);
+        described.implementation_id != 0 && id == Some(described.implementation_id)
+    });
     let mut bound_actions = Vec::with_capacity(described.action_refs.len());
     for action_ref in &described.action_refs {
         let Some(action) = actions.get(&action_ref.id) else {
@@ -386,13 +349,18 @@ fn bind_table(
         direct_meter,
         is_const: table.is_const,
         profile: table.profile.map(|_| described.implementation_id),
+        weightless: profile.is_some_and(|p| p.weights_disallowed),
         idle_timeouts,
     })
 }
 
 /// The key in the program's order. Fields pair up by name; a name that only one side has pairs by position, since
 /// compilers name computed keys differently in the two files.
-fn bind_fields(table: &str, described: &[info::MatchField], key: &[KeyField]) -> Result<Vec<FieldBinding>, Refused> {
+pub(super) fn bind_fields(
+    table: &str,
+    described: &[info::MatchField],
+    key: &[KeyField],
+) -> Result<Vec<FieldBinding>, Refused> {
     if described.len() != key.len() {
         return Err(Refused::invalid(format!(
             "table \"{table}\" has {} key fields in the P4Info and {} in the program",

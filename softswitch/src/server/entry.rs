@@ -187,6 +187,10 @@ impl TableBinding {
                 Code::PermissionDenied,
                 format!("table {}: action \"{}\" is for the default only, not for entries", self.name, bound.name),
             )),
+            (Scope::GroupAction, _) => Err(Refused::new(
+                Code::PermissionDenied,
+                format!("table {}: action \"{}\" is for the group_action of sets only", self.name, bound.name),
+            )),
             _ => Ok(ActionCall { action: bound.ix, args: self.decode_params(bound, &action.params)? }),
         }
     }
@@ -260,33 +264,25 @@ pub(crate) fn decode_meter(
     let number = |value: i64, what: &str| {
         u64::try_from(value).map_err(|_| refuse(&format!("{what} is {value}, and rates and bursts are not negative")))
     };
-    match meter_type {
-        meter_spec::Type::TwoRateThreeColor if config.eburst != 0 => {
+    let (cir, cburst) = (number(config.cir, "cir")?, number(config.cburst, "cburst")?);
+    if meter_type == meter_spec::Type::TwoRateThreeColor {
+        if config.eburst != 0 {
             return Err(refuse("it has two rates, so eburst must be 0"));
         }
-        meter_spec::Type::SingleRateThreeColor => {
-            return Err(Refused::unimplemented(format!(
-                "meter {name}: single-rate three-colour meters are not supported"
-            )));
+        let (pir, pburst) = (number(config.pir, "pir")?, number(config.pburst, "pburst")?);
+        // The data plane refuses this, too, but only once the entry that brings it is there.
+        if pir < cir {
+            return Err(refuse("the peak rate (pir) is below the committed rate (cir)"));
         }
-        meter_spec::Type::SingleRateTwoColor
-            if (config.pir, config.pburst, config.eburst) != (config.cir, config.cburst, 0) =>
-        {
-            return Err(refuse("it has one rate and two colours: pir must equal cir, pburst cburst, and eburst be 0"));
-        }
-        _ => {}
+        return Ok(MeterConfig::TwoRates { cir, cburst, pir, pburst });
     }
-    let config = MeterConfig {
-        cir: number(config.cir, "cir")?,
-        cburst: number(config.cburst, "cburst")?,
-        pir: number(config.pir, "pir")?,
-        pburst: number(config.pburst, "pburst")?,
-    };
-    // The data plane refuses this, too, but only once the entry that brings it is there.
-    if config.pir < config.cir {
-        return Err(refuse("the peak rate (pir) is below the committed rate (cir)"));
+    if (config.pir, config.pburst) != (config.cir, config.cburst) {
+        return Err(refuse("it has one rate: pir must equal cir, and pburst cburst"));
     }
-    Ok(config)
+    if meter_type == meter_spec::Type::SingleRateTwoColor && config.eburst != 0 {
+        return Err(refuse("it has two colours, so eburst must be 0"));
+    }
+    Ok(MeterConfig::OneRate { cir, cburst, eburst: number(config.eburst, "eburst")? })
 }
 
 /// P4Runtime's numbers are signed; what does not fit saturates.
@@ -295,12 +291,16 @@ fn signed(value: u64) -> i64 {
 }
 
 pub(crate) fn encode_meter(config: MeterConfig) -> v1::MeterConfig {
+    let (cir, cburst, pir, pburst, eburst) = match config {
+        MeterConfig::TwoRates { cir, cburst, pir, pburst } => (cir, cburst, pir, pburst, 0),
+        MeterConfig::OneRate { cir, cburst, eburst } => (cir, cburst, cir, cburst, eburst),
+    };
     v1::MeterConfig {
-        cir: signed(config.cir),
-        cburst: signed(config.cburst),
-        pir: signed(config.pir),
-        pburst: signed(config.pburst),
-        eburst: 0,
+        cir: signed(cir),
+        cburst: signed(cburst),
+        pir: signed(pir),
+        pburst: signed(pburst),
+        eburst: signed(eburst),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The P4Runtime server: specification 1.4, with the byte strings and fields of 1.5.
+//! The P4Runtime server: specification 1.4, with the byte strings and fields of 1.5 (backup replicas, modes of action sets,
+//! groups without weights).
 //!
 //! | part | what it does |
 //! | --- | --- |
@@ -11,9 +12,9 @@
 //! | [`reconcile`] | what a new program takes over from the one before (§14) |
 //! | [`control`], [`stream`], [`packet_io`], `idle` | streams: notices, packets, idle entries, errors (§16) |
 //!
-//! What is not supported answers UNIMPLEMENTED with a sentence: backup replicas; `group_action`, `action_selection_mode` and
-//! `size_semantics` of action sets; meters with other than two rates; DATAPLANE_ATOMIC for anything but table entries.
-//! Nothing is accepted and ignored.
+//! What is not supported answers UNIMPLEMENTED with a sentence: DATAPLANE_ATOMIC for anything but table entries; externs
+//! that v1model does not have; `group_action` of action sets, as no p4c writes a P4Info with an action that may be one,
+//! nor BMv2 JSON that runs two actions for one hit. Nothing is accepted and ignored.
 
 mod answer;
 pub mod arbitration;

@@ -12,7 +12,8 @@ use super::config::ForwardingPipeline;
 use super::error::Refused;
 use super::value;
 use crate::pipeline::{
-    ActionCall, GroupMember, GroupSpec, ProfileIx, ProfileLimits, Program, Txn, Via, Watch, WeightedCall,
+    ActionCall, ActionSet, GroupMember, GroupSpec, ProfileIx, ProfileLimits, Program, Selection, SizeBy, Txn, Via,
+    Watch, WeightedCall,
 };
 
 /// The old way to say that a member watches no port.
@@ -88,11 +89,22 @@ impl Binding {
     }
 }
 
-/// A weight is positive (§9.2.2).
-fn weight(given: i32) -> Result<u32, Refused> {
-    match u32::try_from(given) {
-        Ok(w) if w > 0 => Ok(w),
-        _ => Err(Refused::invalid(format!("a weight of {given}: the weight of a member must be positive"))),
+impl TableBinding {
+    /// A weight is positive, or left out where the P4Info disallows weights (§9.2.2); then all weigh the same.
+    fn weight(&self, given: i32) -> Result<u32, Refused> {
+        match u32::try_from(given) {
+            Ok(w) if w > 0 && !self.weightless => Ok(w),
+            Ok(0) if self.weightless => Ok(1),
+            _ if self.weightless => {
+                Err(self.refuse(format!("a weight of {given}: its P4Info disallows weights, so leave them 0")))
+            }
+            _ => Err(self.refuse(format!("a weight of {given}: the weight of a member must be positive"))),
+        }
+    }
+
+    /// The weight as it was given, which was an i32.
+    fn written_weight(&self, weight: u32) -> i32 {
+        if self.weightless { 0 } else { weight as i32 }
     }
 }
 
@@ -147,30 +159,46 @@ impl TableBinding {
         }
     }
 
-    fn decode_set(&self, set: &v1::ActionProfileActionSet) -> Result<Vec<WeightedCall>, Refused> {
-        if set.group_action.is_some() || set.action_selection_mode != 0 || set.size_semantics != 0 {
+    fn decode_set(&self, set: &v1::ActionProfileActionSet) -> Result<ActionSet, Refused> {
+        use v1::action_profile_action_set::{ActionSelectionMode as Mode, SizeSemantics};
+        if set.group_action.is_some() {
             return Err(Refused::unimplemented(format!(
-                "table {}: group_action, action_selection_mode and size_semantics are not supported: leave them unset",
+                "table {}: group_action is not supported: leave it unset",
                 self.name
             )));
         }
+        let selection = match Mode::try_from(set.action_selection_mode) {
+            Ok(Mode::DefaultModeDeterminedByActionSelector) => Selection::Selector,
+            Ok(Mode::Hash) => Selection::Hash,
+            Ok(Mode::Random) => Selection::Random,
+            Err(_) => {
+                return Err(self.refuse(format!("there is no action_selection_mode {}", set.action_selection_mode)));
+            }
+        };
+        let size = match SizeSemantics::try_from(set.size_semantics) {
+            Ok(SizeSemantics::DefaultSizeDeterminedByActionSelector) => SizeBy::Selector,
+            Ok(SizeSemantics::SumOfWeights) => SizeBy::Weights,
+            Ok(SizeSemantics::SumOfMembers) => SizeBy::Members,
+            Err(_) => return Err(self.refuse(format!("there are no size_semantics {}", set.size_semantics))),
+        };
         let decode = |a: &v1::ActionProfileAction| {
             let action = a.action.as_ref().ok_or_else(|| self.refuse("an element of the action set has no action"))?;
             let call = self.decode_action(action, false)?;
-            Ok(WeightedCall { call, weight: weight(a.weight)?, watch: action_watch(a)? })
+            Ok(WeightedCall { call, weight: self.weight(a.weight)?, watch: action_watch(a)? })
         };
-        set.action_profile_actions.iter().map(decode).collect()
+        let actions = set.action_profile_actions.iter().map(decode).collect::<Result<_, Refused>>()?;
+        Ok(ActionSet { actions, selection, size })
     }
 
     /// Writes what an entry of an indirect table names.
     #[expect(deprecated, reason = "watch is deprecated, but must still be returned as it was written")]
     pub(super) fn encode_via(&self, via: &Via) -> Option<Named> {
         use action_profile_action::WatchKind;
+        use v1::action_profile_action_set::{ActionSelectionMode as Mode, SizeSemantics};
         let encode = |a: &WeightedCall| {
             Some(v1::ActionProfileAction {
                 action: Some(self.encode_action(&a.call)?),
-                // It came as an i32.
-                weight: a.weight as i32,
+                weight: self.written_weight(a.weight),
                 watch_kind: a.watch.map(|w| {
                     if w.by_number { WatchKind::Watch(w.port.into()) } else { WatchKind::WatchPort(port_bytes(w)) }
                 }),
@@ -180,8 +208,20 @@ impl TableBinding {
             Via::Member(id) => Named::ActionProfileMemberId(*id),
             Via::Group(id) => Named::ActionProfileGroupId(*id),
             Via::Set(set) => Named::ActionProfileActionSet(v1::ActionProfileActionSet {
-                action_profile_actions: set.iter().map(encode).collect::<Option<_>>()?,
-                ..v1::ActionProfileActionSet::default()
+                action_profile_actions: set.actions.iter().map(encode).collect::<Option<_>>()?,
+                action_selection_mode: match set.selection {
+                    Selection::Selector => Mode::DefaultModeDeterminedByActionSelector,
+                    Selection::Hash => Mode::Hash,
+                    Selection::Random => Mode::Random,
+                }
+                .into(),
+                size_semantics: match set.size {
+                    SizeBy::Selector => SizeSemantics::DefaultSizeDeterminedByActionSelector,
+                    SizeBy::Weights => SizeSemantics::SumOfWeights,
+                    SizeBy::Members => SizeSemantics::SumOfMembers,
+                }
+                .into(),
+                group_action: None,
             }),
         })
     }
@@ -240,7 +280,7 @@ pub(super) fn decode_group(
             Refused::invalid(format!("action profile {}: a max_size of {}", profile.name, group.max_size))
         })?;
         let member = |m: &action_profile_group::Member| {
-            Ok(GroupMember { member: m.member_id, weight: weight(m.weight)?, watch: member_watch(m)? })
+            Ok(GroupMember { member: m.member_id, weight: profile.table.weight(m.weight)?, watch: member_watch(m)? })
         };
         let members = group.members.iter().map(member).collect::<Result<_, Refused>>()?;
         Ok(GroupSpec { id: group.group_id, max_size, members })
@@ -309,26 +349,26 @@ pub(super) fn read_groups(
             0 => pipeline.dataplane.groups(profile.ix)?,
             id => pipeline.dataplane.group(profile.ix, id)?.into_iter().collect(),
         };
-        groups.into_iter().for_each(|g| found(encode_group(profile.id, &g)));
+        groups.into_iter().for_each(|g| found(encode_group(profile, &g)));
     }
     Ok(())
 }
 
 #[expect(deprecated, reason = "watch is deprecated, but must still be returned as it was written")]
-fn encode_group(action_profile_id: u32, group: &GroupSpec) -> v1::ActionProfileGroup {
+fn encode_group(profile: &ProfileBinding, group: &GroupSpec) -> v1::ActionProfileGroup {
     use action_profile_group::member::WatchKind;
     let member = |m: &GroupMember| action_profile_group::Member {
         member_id: m.member,
-        // It came as an i32, as did the size.
-        weight: m.weight as i32,
+        weight: profile.table.written_weight(m.weight),
         watch_kind: m
             .watch
             .map(|w| if w.by_number { WatchKind::Watch(w.port.into()) } else { WatchKind::WatchPort(port_bytes(w)) }),
     };
     v1::ActionProfileGroup {
-        action_profile_id,
+        action_profile_id: profile.id,
         group_id: group.id,
         members: group.members.iter().map(member).collect(),
+        // It came as an i32.
         max_size: group.max_size as i32,
     }
 }

@@ -1,8 +1,8 @@
-//! Multicast groups and clone sessions: specification 1.4, section 9.5.
+//! Multicast groups and clone sessions: specification 1.4, section 9.5, with the backup replicas of 1.5.
 //!
 //! What a controller wrote is kept as it wrote it, for reads; the data plane has the same as ports and numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dmux_p4rt::p4::v1;
@@ -14,7 +14,7 @@ use tonic::Code;
 use super::error::Refused;
 use super::value::{all_ones, decode, encode};
 use crate::pipeline::Dataplane;
-use crate::pipeline::replication::{CloneSession, MAX_REPLICAS, MAX_SESSION, Replica};
+use crate::pipeline::replication::{Choice, CloneSession, MAX_REPLICAS, MAX_SESSION, Replica};
 
 /// Width of an instance: that of `egress_rid` in v1model.
 const INSTANCE_BITS: u32 = 16;
@@ -128,7 +128,7 @@ fn write_group(
     }
     let old = old.map_or(&[][..], |e| &e.replicas);
     let (written, replicas) = replicas(dataplane, &entry.replicas, old, &format!("multicast group {id}"))?;
-    dataplane.replication().set_group(group, Some(replicas));
+    dataplane.replication().choose_group(group, Some(replicas));
     all.insert(id, v1::MulticastGroupEntry { replicas: written, ..entry.clone() });
     Ok(())
 }
@@ -167,62 +167,77 @@ fn write_session(
     };
     let old = old.map_or(&[][..], |e| &e.replicas);
     let (written, replicas) = replicas(dataplane, &entry.replicas, old, &format!("clone session {id}"))?;
-    let set = CloneSession { replicas, class_of_service, max_bytes };
-    dataplane.replication().set_session(session, Some(set));
+    let set = CloneSession { replicas: Vec::new(), class_of_service, max_bytes };
+    dataplane.replication().choose_session(session, Some((set, replicas)));
     all.insert(id, v1::CloneSessionEntry { replicas: written, ..entry.clone() });
     Ok(())
 }
 
 /// Checks replicas and puts them into the order in which BMv2 makes copies: by instance, those first (in their old
-/// order) that were there before the change, and each one's by port.
+/// order) that were there before the change, and each one's by port. Backups stay as they are.
 fn replicas(
     dataplane: &Dataplane,
     asked: &[v1::Replica],
     old: &[v1::Replica],
     what: &str,
-) -> Result<(Vec<v1::Replica>, Vec<Replica>), Refused> {
-    if asked.len() > MAX_REPLICAS {
+) -> Result<(Vec<v1::Replica>, Vec<Choice>), Refused> {
+    let count = asked.iter().map(|r| 1 + r.backup_replicas.len()).sum::<usize>();
+    if count > MAX_REPLICAS {
         return Err(Refused::new(
             Code::ResourceExhausted,
-            format!("{what}: {} replicas; {MAX_REPLICAS} are possible", asked.len()),
+            format!("{what}: {count} replicas, backups included; {MAX_REPLICAS} are possible"),
         ));
     }
     let place = |r: &v1::Replica| old.iter().position(|o| o.instance == r.instance).unwrap_or(usize::MAX);
-    let mut all = Vec::with_capacity(asked.len());
+    let (mut all, mut seen) = (Vec::with_capacity(asked.len()), BTreeSet::new());
     for r in asked {
-        let (replica, written) = replica(dataplane, r, what)?;
-        all.push(((place(r), replica.instance, replica.port), replica, written));
+        let (choice, written) = replica(dataplane, r, what)?;
+        for r in std::iter::once(&choice.first).chain(&choice.backups) {
+            if !seen.insert((r.port, r.instance)) {
+                return Err(Refused::invalid(format!(
+                    "{what}: port {} with instance {} is there twice",
+                    r.port, r.instance
+                )));
+            }
+        }
+        all.push(((place(r), choice.first.instance, choice.first.port), choice, written));
     }
     all.sort_by_key(|(order, _, _)| *order);
-    if let Some([_, (_, twice, _)]) = all.windows(2).find(|w| matches!(w, [a, b] if a.1 == b.1)) {
-        return Err(Refused::invalid(format!(
-            "{what}: port {} with instance {} is there twice",
-            twice.port, twice.instance
-        )));
-    }
-    Ok(all.into_iter().map(|(_, replica, written)| (written, replica)).unzip())
+    Ok(all.into_iter().map(|(_, choice, written)| (written, choice)).unzip())
 }
 
-fn replica(dataplane: &Dataplane, r: &v1::Replica, what: &str) -> Result<(Replica, v1::Replica), Refused> {
+fn replica(dataplane: &Dataplane, r: &v1::Replica, what: &str) -> Result<(Choice, v1::Replica), Refused> {
     let [width, _, _] = dataplane.program().replication_widths();
-    if !r.backup_replicas.is_empty() {
-        return Err(Refused::unimplemented(format!("{what}: backup replicas are not supported by this switch")));
-    }
-    let out_of_range = |message: String| Refused::new(Code::OutOfRange, message);
+    let bytes = |given: &[u8]| decode(given, width, || format!("{what}: the port of a replica"));
     #[expect(deprecated, reason = "controllers of P4Runtime 1.3 and before give the port as a number")]
     let (port, port_kind) = match &r.port_kind {
         None => return Err(Refused::invalid(format!("{what}: a replica without a port"))),
         Some(PortKind::EgressPort(port)) => (u128::from(*port), PortKind::EgressPort(*port)),
-        Some(PortKind::Port(bytes)) => {
-            let port = decode(bytes, width, || format!("{what}: the port of a replica"))?;
+        Some(PortKind::Port(given)) => {
+            let port = bytes(given)?;
             (port, PortKind::Port(encode(port)))
         }
     };
     let most = all_ones(width.min(16));
-    let port = u16::try_from(port).ok().filter(|p| u128::from(*p) <= most);
-    let port = port.ok_or_else(|| out_of_range(format!("{what}: the port of a replica is beyond {most}")))?;
-    let instance = u16::try_from(r.instance)
-        .map_err(|_| out_of_range(format!("{what}: the instance {} has more than {INSTANCE_BITS} bits", r.instance)))?;
-    let written = v1::Replica { port_kind: Some(port_kind), instance: r.instance, ..v1::Replica::default() };
-    Ok((Replica { port, instance }, written))
+    let copy = |port: u128, instance: u32| {
+        let port = u16::try_from(port).ok().filter(|p| u128::from(*p) <= most);
+        let port = port
+            .ok_or_else(|| Refused::new(Code::OutOfRange, format!("{what}: the port of a replica is beyond {most}")))?;
+        let instance = u16::try_from(instance).map_err(|_| {
+            Refused::invalid(format!("{what}: the instance {instance} has more than {INSTANCE_BITS} bits"))
+        })?;
+        Ok::<_, Refused>(Replica { port, instance })
+    };
+    let mut choice = Choice::from(copy(port, r.instance)?);
+    let mut written = v1::Replica { port_kind: Some(port_kind), instance: r.instance, backup_replicas: Vec::new() };
+    for b in &r.backup_replicas {
+        let port = bytes(&b.port)?;
+        let backup = copy(port, b.instance)?;
+        if backup.port == choice.first.port {
+            return Err(Refused::invalid(format!("{what}: port {} is its own backup", backup.port)));
+        }
+        choice.backups.push(backup);
+        written.backup_replicas.push(v1::BackupReplica { port: encode(port), instance: b.instance });
+    }
+    Ok((choice, written))
 }

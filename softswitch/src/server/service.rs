@@ -233,7 +233,7 @@ fn set_pipeline(control: &Control, action: Action, config: Option<v1::Forwarding
         let config = config.clone().ok_or_else(|| Refused::invalid("the request has no configuration"))?;
         let pipeline = ForwardingPipeline::new(config, control.shared.clock(), control.shared.target)?;
         // Entries written before it is committed may name them, too.
-        pipeline.dataplane.set_ports(control.shared.port_states.all());
+        pipeline.dataplane.set_ports(control.shared.ports());
         Ok::<_, Refused>(Arc::new(pipeline))
     };
     match action {

@@ -1,12 +1,59 @@
 //! Parser value sets: specification 1.4, section 9.6. BMv2 answers these with UNIMPLEMENTED.
 
+use dmux_p4rt::p4::config::v1 as info;
+use dmux_p4rt::p4::config::v1::match_field::{Match, MatchType};
 use dmux_p4rt::p4::v1;
 
-use super::binding::{FieldBinding, TableBinding};
+use super::binding::{FieldBinding, TableBinding, bind_fields, preamble};
 use super::config::ForwardingPipeline;
 use super::error::Refused;
 use super::value;
-use crate::pipeline::{MatchKind, MatchValue};
+use crate::pipeline::{KeyField, MatchKind, MatchValue, Program, TableIx};
+
+/// A value set as a table without actions, whose entries are the members.
+pub(super) fn bind(described: &info::ValueSet, program: &Program) -> Result<TableBinding, Refused> {
+    let (id, name) = preamble(described.preamble.as_ref(), "value set")?;
+    let found = program.value_sets().iter().enumerate().find(|(_, s)| s.name == name);
+    let Some((ix, set)) = found else {
+        return Err(Refused::invalid(format!("the P4Info's value set \"{name}\" is not in the program")));
+    };
+    let key = described.r#match.iter().zip(&set.widths).map(|(d, width)| {
+        let kind = match &d.r#match {
+            Some(Match::MatchType(kind)) => MatchType::try_from(*kind).unwrap_or(MatchType::Unspecified),
+            _ => MatchType::Unspecified,
+        };
+        let kind = match kind {
+            MatchType::Lpm => MatchKind::Lpm,
+            MatchType::Ternary => MatchKind::Ternary,
+            MatchType::Range => MatchKind::Range,
+            MatchType::Optional => MatchKind::Optional,
+            MatchType::Exact | MatchType::Unspecified => MatchKind::Exact,
+        };
+        KeyField { name: d.name.clone(), kind, width: *width }
+    });
+    let key: Vec<KeyField> = key.collect();
+    if key.len() != set.widths.len() {
+        return Err(Refused::invalid(format!(
+            "the value set \"{name}\" has {} fields in the P4Info and {} in the program",
+            described.r#match.len(),
+            set.widths.len()
+        )));
+    }
+    Ok(TableBinding {
+        id,
+        name: name.to_owned(),
+        ix: TableIx(ix),
+        fields: bind_fields(name, &described.r#match, &key)?,
+        actions: Vec::new(),
+        needs_priority: false,
+        direct_counter: false,
+        direct_meter: None,
+        is_const: false,
+        profile: None,
+        weightless: false,
+        idle_timeouts: false,
+    })
+}
 
 /// Replaces all members.
 pub(super) fn set_value_set(pipeline: &ForwardingPipeline, entry: &v1::ValueSetEntry) -> Result<(), Refused> {

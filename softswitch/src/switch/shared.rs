@@ -1,5 +1,6 @@
 //! What the workers, the server and the owner of a switch share.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,17 +110,24 @@ impl Shared {
     /// Makes a pipeline the one that packets run through.
     pub(crate) fn commit(&self, pipeline: Arc<ForwardingPipeline>) {
         let telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        pipeline.dataplane.set_ports(self.port_states.all());
+        pipeline.dataplane.set_ports(self.ports());
         self.live.store(Some(pipeline));
         drop(telling);
         self.wake_all();
     }
 
-    /// Tells the pipeline which ports are up, for groups whose members watch one.
+    /// Which ports there are, and whether they are up. The CPU port always is.
+    pub(crate) fn ports(&self) -> BTreeMap<PortId, bool> {
+        let mut all = self.port_states.all();
+        all.insert(self.cpu_port, true);
+        all
+    }
+
+    /// Tells the pipeline which ports are up, for groups whose members watch one, and replicas that have backups.
     pub(super) fn tell_ports(&self) {
         let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = self.live.load_full() {
-            pipeline.dataplane.set_ports(self.port_states.all());
+            pipeline.dataplane.set_ports(self.ports());
         }
     }
 

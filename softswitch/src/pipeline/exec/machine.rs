@@ -2,7 +2,7 @@
 
 use super::super::ops::{Op, Select, SelectFrom};
 use super::super::program::Program;
-use super::super::tables::{Dataplane, Found, Side};
+use super::super::tables::{Dataplane, Draw, Found, Side};
 use super::bytes::{bits, extract, extract_field, sign64};
 use super::copies::Work;
 use super::scratch::Scratch;
@@ -368,7 +368,10 @@ impl<'a> Machine<'a, '_> {
         let found = self.find(t);
         let (dp, side) = (self.dp, self.side);
         match &self.p.table_rt[t].via {
-            Some(via) => dp.resolve(side, via, found, |calc| self.calculate(calc)),
+            Some(via) => dp.resolve(side, via, found, |draw| match draw {
+                Draw::Hash(calc) => self.calculate(calc),
+                Draw::Chance(most) => self.scratch.random(0, most),
+            }),
             None => found,
         }
     }

@@ -5,7 +5,7 @@
 //! many as the heaviest use needs. To select the same member for the same hash, handles are given out here in the
 //! same way; the records that packets read are one for each member, however many handles it has.
 
-use super::super::entry::{ActionCall, GroupMember, GroupSpec, ProfileLimits, Watch, WeightedCall};
+use super::super::entry::{ActionCall, ActionSet, GroupMember, GroupSpec, ProfileLimits, SizeBy, Watch};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ pub(super) struct Group {
 /// The group of a one-shot entry.
 #[derive(Debug)]
 pub(super) struct Set {
-    pub actions: Arc<[WeightedCall]>,
+    pub set: Arc<ActionSet>,
     /// The handles of each action's copies; the first is the number of its record.
     handles: Vec<Vec<u32>>,
 }
@@ -130,7 +130,7 @@ impl Ledger {
     }
 
     fn room_for_members(&self, more: usize) -> Result<(), Misfit> {
-        let have = self.members.len() + self.sets.values().map(|s| s.actions.len()).sum::<usize>();
+        let have = self.members.len() + self.sets.values().map(|s| s.set.actions.len()).sum::<usize>();
         let size = self.limits.size;
         if size > 0 && (have + more) as u64 > size {
             return Err(Misfit::Full(format!("it holds {size} members, and {have} are there")));
@@ -145,20 +145,25 @@ impl Ledger {
         Ok(())
     }
 
-    /// The size of a group with these weights, by the selector's measure.
-    fn size_of(&self, weights: impl Iterator<Item = u32>) -> Result<u64, Misfit> {
+    /// The size of a group with these weights.
+    fn size_of(&self, weights: impl Iterator<Item = u32>, by: SizeBy) -> Result<u64, Misfit> {
+        let by_members = match by {
+            SizeBy::Selector => self.limits.by_members,
+            SizeBy::Weights => false,
+            SizeBy::Members => true,
+        };
         let (mut count, mut sum) = (0, 0u64);
         for w in weights {
             if w == 0 {
                 return Err(Misfit::Bad("a member's weight must be positive".to_owned()));
             }
             let most = self.limits.max_member_weight;
-            if self.limits.by_members && most > 0 && w > most {
+            if by_members && most > 0 && w > most {
                 return Err(Misfit::Bad(format!("a weight of {w} is above the largest one, {most}")));
             }
             (count, sum) = (count + 1, sum + u64::from(w));
         }
-        Ok(if self.limits.by_members { count } else { sum })
+        Ok(if by_members { count } else { sum })
     }
 
     /// Whether all groups together keep to the selector's size.
@@ -189,7 +194,7 @@ impl Ledger {
 
     /// Checks the members of a group, all of which exist, against the limits. `old` is the group's size so far.
     fn check_group(&self, spec: &GroupSpec, old: u64) -> Result<u64, Misfit> {
-        let size = self.size_of(spec.members.iter().map(|m| m.weight))?;
+        let size = self.size_of(spec.members.iter().map(|m| m.weight), SizeBy::Selector)?;
         let most = if spec.max_size == 0 { self.limits.max_group_size } else { spec.max_size };
         if most > 0 && size > u64::from(most) {
             return Err(Misfit::Full(format!("group {} may have a size of {most}, and this is {size}", spec.id)));
@@ -224,7 +229,7 @@ impl Ledger {
         if spec.max_size != had {
             return Err(Misfit::Bad(format!("the max_size of group {} is {had} and cannot change", spec.id)));
         }
-        let old = self.size_of(group.spec.members.iter().map(|m| m.weight))?;
+        let old = self.size_of(group.spec.members.iter().map(|m| m.weight), SizeBy::Selector)?;
         let new = self.check_group(&spec, old)?;
         self.size = self.size - old + new;
         let Some(group) = self.groups.get_mut(&spec.id) else { return Ok(None) };
@@ -237,7 +242,7 @@ impl Ledger {
     /// Returns the number that it had.
     pub(super) fn remove_group(&mut self, id: u32) -> Option<u32> {
         let group = self.groups.remove(&id)?;
-        self.size -= self.size_of(group.spec.members.iter().map(|m| m.weight)).unwrap_or(0);
+        self.size -= self.size_of(group.spec.members.iter().map(|m| m.weight), SizeBy::Selector).unwrap_or(0);
         self.change_weights(&group.spec.members, &[]);
         self.numbers.give_back(group.number);
         Some(group.number)
@@ -283,8 +288,9 @@ impl Ledger {
     }
 
     /// A new one-shot group. Returns its number and the records of its actions.
-    pub(super) fn add_set(&mut self, actions: &[WeightedCall]) -> Result<(u32, Vec<u32>), Misfit> {
-        let size = self.size_of(actions.iter().map(|a| a.weight))?;
+    pub(super) fn add_set(&mut self, set: &ActionSet) -> Result<(u32, Vec<u32>), Misfit> {
+        let actions = &set.actions;
+        let size = self.size_of(actions.iter().map(|a| a.weight), set.size)?;
         let most = self.limits.max_group_size;
         if most > 0 && size > u64::from(most) {
             return Err(Misfit::Bad(format!("an action set may have a size of {most}, and this is {size}")));
@@ -297,13 +303,13 @@ impl Ledger {
         let records = handles.iter().map(|h| h[0]).collect();
         let number = self.numbers.take();
         self.size += size;
-        self.sets.insert(number, Set { actions: actions.into(), handles });
+        self.sets.insert(number, Set { set: Arc::new(set.clone()), handles });
         Ok((number, records))
     }
 
     pub(super) fn remove_set(&mut self, number: u32) {
         let Some(set) = self.sets.remove(&number) else { return };
-        self.size -= self.size_of(set.actions.iter().map(|a| a.weight)).unwrap_or(0);
+        self.size -= self.size_of(set.set.actions.iter().map(|a| a.weight), set.set.size).unwrap_or(0);
         set.handles.into_iter().flatten().for_each(|h| self.handles.give_back(h));
         self.numbers.give_back(number);
     }
@@ -321,7 +327,7 @@ impl Ledger {
     /// As [`live_group`](Self::live_group), of a one-shot group.
     pub(super) fn live_set(&self, number: u32, up: &dyn Fn(Option<Watch>) -> bool) -> Arc<[u32]> {
         let Some(set) = self.sets.get(&number) else { return Arc::from([]) };
-        ordered(set.actions.iter().zip(&set.handles).filter(|(a, _)| up(a.watch)).map(|(_, h)| h.as_slice()))
+        ordered(set.set.actions.iter().zip(&set.handles).filter(|(a, _)| up(a.watch)).map(|(_, h)| h.as_slice()))
     }
 }
 

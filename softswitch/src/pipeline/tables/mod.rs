@@ -20,6 +20,7 @@ mod filter;
 mod hash;
 mod idle;
 mod index;
+mod known_ports;
 mod ledger;
 mod map;
 mod memory;
@@ -45,8 +46,10 @@ use super::replication::Replication;
 pub use idle::Idled;
 use idle::{Idle, Rest};
 use index::{Index, Search};
+pub(crate) use known_ports::KnownPorts;
 use ledger::Ledger;
 pub(crate) use packing::Packing;
+pub(crate) use profiles::Draw;
 use profiles::{Members, SideProfile};
 pub(crate) use record::NO_ACTION;
 use record::Records;
@@ -58,7 +61,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 pub use txn::Txn;
 pub(crate) use value_set::ValueSet;
-use via::KnownPorts;
 
 /// Record 0 of every table has no action: a default that was not set. No entry has this number.
 const NOTHING: u32 = 0;

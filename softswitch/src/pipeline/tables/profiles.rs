@@ -6,7 +6,7 @@
 //! ```
 //! A group's members stand in the order in which BMv2 would number them, so that the same hash selects the same one.
 
-use super::super::entry::{Via, WeightedCall};
+use super::super::entry::{ActionSet, Selection, Via};
 use super::super::info::ProfileIx;
 use super::super::ops::ViaRt;
 use super::super::program::Program;
@@ -114,7 +114,22 @@ pub(super) enum Origin {
     /// A control plane made it, under this id.
     Id(u32),
     /// It belongs to one entry.
-    Set(Arc<[WeightedCall]>),
+    Set(Arc<ActionSet>),
+}
+
+/// How the place among a group's members is found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Draw {
+    /// By this calculation, whose value is cut to the number of places.
+    Hash(u16),
+    /// By chance, from 0 to this number.
+    Chance(u64),
+}
+
+impl SideGroup {
+    fn random(&self) -> bool {
+        matches!(&self.origin, Origin::Set(set) if set.selection == Selection::Random)
+    }
 }
 
 impl Default for SideGroup {
@@ -139,18 +154,13 @@ impl SideProfile {
         }
     }
 
-    #[inline]
-    fn live(&self, group: u32) -> &[u32] {
-        self.groups.get(group as usize).map_or(&[], |g| &g.live)
-    }
-
     /// What a control plane calls what an entry names.
     pub(super) fn describe(&self, named: Named) -> Option<Via> {
         match named {
             Named::Member(m) => self.ids.get(m as usize).map(|id| Via::Member(*id)),
             Named::Group(g) => self.groups.get(g as usize).map(|g| match &g.origin {
                 Origin::Id(id) => Via::Group(*id),
-                Origin::Set(set) => Via::Set(set.to_vec()),
+                Origin::Set(set) => Via::Set(ActionSet::clone(set)),
             }),
             Named::Plain => None,
         }
@@ -180,19 +190,24 @@ impl Dataplane {
         side: &Side,
         via: &ViaRt,
         found: Found<'a>,
-        hash: impl FnOnce(u16) -> u64,
+        draw: impl FnOnce(Draw) -> u64,
     ) -> Found<'a> {
         let member = match Named::of(found.action, found.args) {
             Named::Plain => return found,
             Named::Member(m) => m,
             Named::Group(g) => {
-                let live = side.profiles[via.profile].live(g);
-                if live.is_empty() {
+                let Some(group) = side.profiles[via.profile].groups.get(g as usize).filter(|g| !g.live.is_empty())
+                else {
                     return Found { action: u64::from(via.empty), args: &[], ..found };
-                }
+                };
+                let live = &group.live;
+                let drawn = match via.hash {
+                    _ if group.random() => draw(Draw::Chance(live.len() as u64 - 1)),
+                    Some(hash) => draw(Draw::Hash(hash)),
+                    None => 0,
+                };
                 // BMv2 keeps 32 bits of the hash.
-                let hash = via.hash.map_or(0, hash) as u32 as usize;
-                live[hash % live.len()]
+                live[drawn as u32 as usize % live.len()]
             }
         };
         let version = self.profiles[via.profile].version(member, side.number);

@@ -294,9 +294,9 @@ impl Dataplane {
 
 fn check_rates(name: &str, config: Option<MeterConfig>) -> Result<(), TableError> {
     match config {
-        Some(c) if c.pir < c.cir => Err(TableError::BadMeter {
+        Some(MeterConfig::TwoRates { cir, pir, .. }) if pir < cir => Err(TableError::BadMeter {
             name: name.to_owned(),
-            what: format!("a peak rate of {} is below the committed rate of {}", c.pir, c.cir),
+            what: format!("a peak rate of {pir} is below the committed rate of {cir}"),
         }),
         _ => Ok(()),
     }

@@ -7,37 +7,23 @@ use super::encode::check_args;
 use super::ledger::{Ledger, Misfit};
 use super::profiles::{Named, Origin, ProfileChange, SideGroup};
 use super::txn::Txn;
-use super::{Dataplane, words_of};
+use super::{Dataplane, KnownPorts, words_of};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
-
-/// Which ports are up; before anything is known of ports, all are.
-#[derive(Debug, Default)]
-pub(crate) struct KnownPorts(Option<BTreeMap<u16, bool>>);
-
-impl KnownPorts {
-    fn up(&self, watch: Option<Watch>) -> bool {
-        match (watch, &self.0) {
-            (Some(w), Some(ports)) => ports.get(&w.port).is_some_and(|up| *up),
-            _ => true,
-        }
-    }
-
-    fn unknown(&self, watch: Option<Watch>) -> Option<u16> {
-        watch.map(|w| w.port).filter(|p| self.0.as_ref().is_some_and(|ports| !ports.contains_key(p)))
-    }
-}
+use std::sync::{Arc, PoisonError};
 
 impl Dataplane {
     fn profile(&self, ProfileIx(p): ProfileIx) -> Result<usize, TableError> {
         if p < self.profiles.len() { Ok(p) } else { Err(TableError::NoSuchObject { kind: "action profile", index: p }) }
     }
 
-    /// Says which of the switch's ports are up: members that watch one that is not are not selected. Ports that are not
-    /// named do not exist. Before the first call, every port exists and is up.
+    /// Says which of the switch's ports are up: members that watch one that is not are not selected, and replicas to one
+    /// that is not give way to their backups. Ports that are not named do not exist. Before the first call, every port
+    /// exists and is up.
     pub fn set_ports(&self, ports: BTreeMap<u16, bool>) {
+        let ports = KnownPorts::from(ports);
+        self.replication.set_ports(ports.clone());
         self.write(|txn| {
-            txn.writer.ports = KnownPorts(Some(ports));
+            txn.writer.ports = ports;
             for p in 0..txn.writer.profiles.len() {
                 txn.refresh(p);
             }
@@ -131,7 +117,7 @@ impl Txn<'_> {
     }
 
     fn check_watch(&self, p: usize, watch: Option<Watch>) -> Result<(), TableError> {
-        match self.writer.ports.unknown(watch) {
+        match watch.map(|w| w.port).filter(|p| !self.writer.ports.exists(*p)) {
             Some(port) => Err(self.bad(p, format!("a member watches port {port}, and the switch has no such port"))),
             None => Ok(()),
         }
@@ -152,14 +138,14 @@ impl Txn<'_> {
 
     fn write_group(&mut self, p: usize, id: u32, group: u32) {
         let ports = &self.writer.ports;
-        let live = self.writer.profiles[p].live_group(id, &|w| ports.up(w));
+        let live = self.writer.profiles[p].live_group(id, &|w| ports.allow(w));
         self.change_profile(p, ProfileChange::Group { group, is: SideGroup { live, origin: Origin::Id(id) } });
     }
 
     fn write_set(&mut self, p: usize, group: u32) {
         let (ports, ledger) = (&self.writer.ports, &self.writer.profiles[p]);
         let Some(set) = ledger.sets.get(&group) else { return };
-        let (live, origin) = (ledger.live_set(group, &|w| ports.up(w)), Origin::Set(set.actions.clone()));
+        let (live, origin) = (ledger.live_set(group, &|w| ports.allow(w)), Origin::Set(Arc::clone(&set.set)));
         self.change_profile(p, ProfileChange::Group { group, is: SideGroup { live, origin } });
     }
 
@@ -168,7 +154,7 @@ impl Txn<'_> {
         let ledger = &self.writer.profiles[p];
         let watching = ledger.groups.iter().filter(|(_, g)| g.spec.members.iter().any(|m| m.watch.is_some()));
         let groups: Vec<_> = watching.map(|(id, g)| (*id, g.number)).collect();
-        let watching = ledger.sets.iter().filter(|(_, s)| s.actions.iter().any(|a| a.watch.is_some()));
+        let watching = ledger.sets.iter().filter(|(_, s)| s.set.actions.iter().any(|a| a.watch.is_some()));
         let sets: Vec<_> = watching.map(|(number, _)| *number).collect();
         groups.into_iter().for_each(|(id, number)| self.write_group(p, id, number));
         sets.into_iter().for_each(|number| self.write_set(p, number));
@@ -329,18 +315,18 @@ impl Txn<'_> {
                 group.entries += 1;
                 Ok(Named::Group(group.number))
             }
-            Via::Set(actions) => {
+            Via::Set(set) => {
                 if !self.dp.program.profiles[p].selector {
                     return Err(self.bad(p, "it is no selector: its tables take members, not action sets"));
                 }
-                for a in actions {
+                for a in &set.actions {
                     self.check_call(p, &a.call)?;
                     self.check_watch(p, a.watch)?;
                 }
                 self.enter(p, true)?;
-                let added = self.writer.profiles[p].add_set(actions);
+                let added = self.writer.profiles[p].add_set(set);
                 let (number, records) = added.map_err(|m| self.misfit(p, m))?;
-                for (record, a) in records.into_iter().zip(actions) {
+                for (record, a) in records.into_iter().zip(&set.actions) {
                     self.write_member(p, record, 0, &a.call);
                 }
                 self.write_set(p, number);

@@ -1,6 +1,8 @@
 //! Action profiles, selectors, idle timeouts and meters' colours, through the service.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
+mod one_shot;
+#[path = "../p4runtime_support/mod.rs"]
 mod p4runtime_support;
 
 use dmux_p4rt::P4Info;
@@ -16,8 +18,8 @@ use p4runtime_support::*;
 use std::time::Duration;
 use tonic::Code;
 
-const JSON: &[u8] = include_bytes!("p4runtime_programs/fanout.json");
-const P4INFO: &str = include_str!("p4runtime_programs/fanout.p4info.txtpb");
+const JSON: &[u8] = include_bytes!("../p4runtime_programs/fanout.json");
+const P4INFO: &str = include_str!("../p4runtime_programs/fanout.p4info.txtpb");
 
 fn fanout() -> info::P4Info {
     P4Info::from_text(P4INFO).unwrap().raw().clone()
@@ -212,56 +214,6 @@ async fn a_member_whose_port_is_down_gets_nothing() {
         controller.write_one(update(Type::Modify, Entity::ActionProfileGroup(spec))).await,
         Code::InvalidArgument
     );
-    rig.stop().await;
-}
-
-#[tokio::test]
-async fn one_shot_sets_are_read_as_written_and_are_not_mixed_with_groups() {
-    let (rig, mut controller) = start().await;
-    #[expect(deprecated, reason = "the old way to watch a port must be returned, too")]
-    let watches = [
-        Some(action_profile_action::WatchKind::WatchPort(vec![2])),
-        Some(action_profile_action::WatchKind::Watch(1)),
-        None,
-    ];
-    let actions = [(2, 2), (1, 1), (2, 1)].into_iter().zip(watches).map(|((port, weight), watch_kind)| {
-        v1::ActionProfileAction { action: Some(send_to(port)), weight, watch_kind }
-    });
-    let set = v1::ActionProfileActionSet { action_profile_actions: actions.collect(), ..Default::default() };
-    let one_shot = |set: &v1::ActionProfileActionSet| spread(9, Named::ActionProfileActionSet(set.clone()));
-    assert_eq!(controller.write_one(insert(one_shot(&set))).await, Code::Ok);
-    let all = v1::TableEntry { table_id: id("spread"), ..Default::default() };
-    assert_eq!(controller.entries(all.clone()).await, [one_shot(&set)]);
-    let ports = [2, 2, 1, 2];
-    for src in 0..20u64 {
-        let frame = ethernet(9, src);
-        assert_eq!(leaves_at(&rig, &frame).await, ports[usize::from(crc16(&frame[6..12])) % 4], "source {src}");
-    }
-    let mixed = vec![member(Type::Insert, 1, 1), group(Type::Insert, 1, &[])];
-    assert_eq!(controller.write(mixed.clone()).await, [Code::InvalidArgument; 2]);
-    let found = read(&mut controller, Entity::ActionProfileMember(v1::ActionProfileMember::default())).await;
-    assert_eq!(found, [], "a one-shot's members have no ids");
-
-    // What is wrong with a set is refused and changes nothing.
-    let with = |f: &dyn Fn(&mut v1::ActionProfileAction)| {
-        let mut set = set.clone();
-        f(&mut set.action_profile_actions[0]);
-        modify(one_shot(&set))
-    };
-    let codes = controller
-        .write(vec![
-            with(&|a| a.weight = 0),
-            with(&|a| a.weight = -1),
-            with(&|a| a.weight = 9),
-            with(&|a| a.action = None),
-            with(&|a| a.watch_kind = Some(action_profile_action::WatchKind::WatchPort(vec![7]))),
-        ])
-        .await;
-    assert_eq!(codes, [Code::InvalidArgument; 5]);
-    assert_eq!(controller.entries(all).await, [one_shot(&set)]);
-    assert_eq!(controller.write_one(delete(one_shot(&set))).await, Code::Ok);
-    assert_eq!(controller.write(mixed).await, [Code::Ok; 2]);
-    assert_eq!(controller.write_one(insert(one_shot(&set))).await, Code::InvalidArgument);
     rig.stop().await;
 }
 
