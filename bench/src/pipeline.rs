@@ -11,7 +11,7 @@ use dmux_p4rt::p4::v1::field_match::FieldMatchType;
 use dmux_p4rt::p4::v1::table_action::Type as ActionType;
 use dmux_p4rt::p4info::P4Info;
 use dmux_softswitch::pipeline::{
-    ActionCall, Clock, Dataplane, EntrySpec, MatchKind, MatchValue, Program, TableInfo, TableIx, Worker,
+    AHEAD, ActionCall, Clock, Dataplane, EntrySpec, MatchKind, MatchValue, Program, TableInfo, TableIx, Worker,
 };
 
 use crate::Options;
@@ -159,7 +159,12 @@ pub(crate) fn nanoseconds(dataplane: &Dataplane, ingress: u16, frames: &[&[u8]],
     while began.elapsed() < length {
         for frames in round.chunks(BATCH) {
             let mut batch = worker.batch(dataplane);
-            for frame in frames {
+            // As a worker of the switch does.
+            frames.iter().take(AHEAD).for_each(|frame| batch.coming(black_box(frame)));
+            for (n, frame) in frames.iter().enumerate() {
+                if let Some(frame) = frames.get(n + AHEAD) {
+                    batch.coming(black_box(frame));
+                }
                 batch.process(ingress, black_box(frame), 1, &mut |_, out| bytes += black_box(out).len());
             }
         }

@@ -22,6 +22,7 @@
 pub mod metrics;
 pub mod pipeline;
 pub mod ports;
+mod prefetch;
 pub mod server;
 pub mod switch;
 pub mod trace;

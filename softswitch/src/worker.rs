@@ -20,7 +20,7 @@ use crate::pipeline;
 use crate::ports::handoff::Handed;
 use crate::ports::tx::{Now, PortCounters, TxPort};
 use crate::ports::wake::Waker;
-use crate::ports::{PortId, RECEIVE_BUDGET, Receive};
+use crate::ports::{Deliver, PortId, RECEIVE_BUDGET, Receive};
 use crate::server::config::ForwardingPipeline;
 use crate::switch::Shared;
 
@@ -151,17 +151,11 @@ impl PacketWorker {
         }
         for port in &mut self.rx {
             let now = Now { nanoseconds: self.shared.nanoseconds(), wall: SystemTime::now() };
-            let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
-            let mut bytes = 0;
-            let count = port.device.receive(RECEIVE_BUDGET, &mut |frame| {
-                bytes += frame.len() as u64;
-                if let Some(observer) = forward.ports.tx.get_mut(port.index).and_then(|tx| tx.observer.as_mut()) {
-                    observer.received(now.wall, frame);
-                }
-                forward.process(port.number, frame);
-            });
+            let forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
+            let mut intake = Intake { forward, port: port.number, index: port.index, bytes: 0 };
+            let count = port.device.receive(RECEIVE_BUDGET, &mut intake);
             if count > 0 {
-                port.counters.received(count as u64, bytes);
+                port.counters.received(count as u64, intake.bytes);
                 frames += count;
             }
         }
@@ -276,6 +270,33 @@ impl PacketWorker {
             if drops > 0 {
                 port.counters.kernel_dropped(drops);
             }
+        }
+    }
+}
+
+/// The frames of a port on their way in.
+struct Intake<'a> {
+    forward: Forward<'a>,
+    port: PortId,
+    /// The port's index in `Ports::tx`.
+    index: usize,
+    bytes: u64,
+}
+
+impl Deliver for Intake<'_> {
+    #[inline]
+    fn deliver(&mut self, frame: &[u8]) {
+        self.bytes += frame.len() as u64;
+        if let Some(observer) = self.forward.ports.tx.get_mut(self.index).and_then(|tx| tx.observer.as_mut()) {
+            observer.received(self.forward.now.wall, frame);
+        }
+        self.forward.process(self.port, frame);
+    }
+
+    #[inline]
+    fn coming(&mut self, frame: &[u8]) {
+        if let Some((_, batch)) = &mut self.forward.pipeline {
+            batch.coming(frame);
         }
     }
 }

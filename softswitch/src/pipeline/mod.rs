@@ -37,7 +37,7 @@ pub use entry::{
     MatchValue, MeterConfig, Outcome, ProfileLimits, Selection, SizeBy, Via, Watch, WeightedCall,
 };
 pub use error::{LoadError, TableError};
-pub use exec::{Batch, MAX_COPIES, MAX_FRAME, MAX_PASSES, MAX_TRACE_BYTES, Worker, WorkerStats};
+pub use exec::{AHEAD, Batch, MAX_COPIES, MAX_FRAME, MAX_PASSES, MAX_TRACE_BYTES, Worker, WorkerStats};
 pub use hashes::CrcParams;
 pub use info::{
     ActionInfo, ActionIx, CounterInfo, KeyField, LearnList, MatchKind, MeterInfo, MeterUnit, ParamInfo, ProfileInfo,

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::pcap::PcapWriter;
-use super::{MAX_FRAME, PortError, Receive, Transmit};
+use super::{Deliver, MAX_FRAME, PortError, Receive, Transmit};
 
 const LINKTYPE_ETHERNET: u32 = 1;
 
@@ -160,10 +160,10 @@ impl FileReceive {
 }
 
 impl Receive for FileReceive {
-    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize {
+    fn receive(&mut self, budget: usize, deliver: &mut dyn Deliver) -> usize {
         for count in 0..budget {
             match self.next() {
-                Some(frame) => deliver(&frame),
+                Some(frame) => deliver.deliver(&frame),
                 None => return count,
             }
         }

@@ -5,8 +5,10 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::pipeline::AHEAD;
+
 use super::wake::Waker;
-use super::{MAX_FRAME, PortId, Receive, Transmit};
+use super::{Deliver, MAX_FRAME, PortId, Receive, Transmit};
 
 /// Frames that may wait in each direction; the next one is dropped, as on a wire nobody reads.
 pub const MEMORY_QUEUE_FRAMES: usize = 4096;
@@ -99,14 +101,17 @@ pub(crate) struct MemoryReceive {
 }
 
 impl Receive for MemoryReceive {
-    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize {
+    fn receive(&mut self, budget: usize, deliver: &mut dyn Deliver) -> usize {
         {
             let mut queue = lock(&self.shared.to_switch);
             let count = queue.frames.len().min(budget);
             self.batch.extend(queue.frames.drain(..count));
         }
+        let mut coming = self.batch.iter();
+        coming.by_ref().take(AHEAD).for_each(|frame| deliver.coming(frame));
         for frame in &self.batch {
-            deliver(frame);
+            coming.by_ref().take(1).for_each(|frame| deliver.coming(frame));
+            deliver.deliver(frame);
         }
         let count = self.batch.len();
         if count > 0 {

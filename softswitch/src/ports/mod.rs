@@ -13,6 +13,7 @@ pub mod handoff;
 pub mod link;
 pub mod memory;
 pub mod observer;
+mod offload;
 pub mod packet;
 pub mod pcap;
 pub mod spec;
@@ -45,10 +46,26 @@ pub const RECEIVE_BUDGET: usize = 64;
 /// The largest frame that any kind of port carries.
 pub const MAX_FRAME: usize = 65_535;
 
+/// Where received frames go.
+pub trait Deliver {
+    /// Takes a frame.
+    fn deliver(&mut self, frame: &[u8]);
+
+    /// Shows a frame that will be delivered after [`AHEAD`](crate::pipeline::AHEAD) others: what it needs can be fetched
+    /// meanwhile. For speed alone: frames may come without, but not in another order.
+    fn coming(&mut self, _frame: &[u8]) {}
+}
+
+impl<F: FnMut(&[u8])> Deliver for F {
+    fn deliver(&mut self, frame: &[u8]) {
+        self(frame);
+    }
+}
+
 /// The receiving half of a port.
 pub trait Receive: Send {
     /// Hands at most `budget` frames to `deliver` and returns how many there were. Never blocks.
-    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize;
+    fn receive(&mut self, budget: usize, deliver: &mut dyn Deliver) -> usize;
 
     /// What becomes readable when a frame arrives; `None` when the port wakes the worker itself.
     fn readiness(&self) -> Option<RawFd>;

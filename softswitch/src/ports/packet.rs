@@ -15,8 +15,12 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::pipeline::AHEAD;
+use crate::prefetch::{CACHE_LINE, prefetch};
+
+use super::offload::{VLAN_TAG, VNET_BYTES, restore};
 use super::udp::send_frames;
-use super::{MAX_FRAME, PortError, Receive, Transmit, fanout};
+use super::{Deliver, MAX_FRAME, PortError, Receive, Transmit, fanout};
 
 /// Bytes of one slot: an Ethernet frame of 1500 bytes with tags and encapsulation, behind the kernel's headers.
 /// Longer frames (segmentation offload) come through the socket's queue instead.
@@ -25,17 +29,14 @@ const SLOT_BYTES: usize = 2048;
 const SLOTS: usize = 8192;
 /// The ring is allocated in blocks of this size.
 const BLOCK_BYTES: usize = 1 << 16;
+/// Of a slot, the kernel's header and the headers of a frame are in these.
+const SLOT_LINES: usize = 3;
 const RING_BYTES: usize = SLOT_BYTES * SLOTS;
 /// Of the queue for longer frames, and of the frames being sent.
 const SOCKET_BUFFER: libc::c_int = 8 << 20;
 /// Frames sent by one system call.
 const SEND_BATCH: usize = 64;
 
-/// `struct virtio_net_hdr`, which precedes each frame.
-const VNET_BYTES: usize = 10;
-const VNET_NEEDS_CSUM: u8 = 1;
-const MAC_ADDRESSES: usize = 12;
-const VLAN_TAG: usize = 4;
 const TPID_8021Q: u16 = 0x8100;
 
 /// Opens an interface: so many receiving halves, each with its share of the frames (see [`super::fanout`]), and so
@@ -184,7 +185,7 @@ impl PacketReceive {
     }
 
     /// Takes a frame that did not fit its slot from the socket's queue.
-    fn receive_long(&mut self, tag: Option<[u8; VLAN_TAG]>, deliver: &mut dyn FnMut(&[u8])) {
+    fn receive_long(&mut self, tag: Option<[u8; VLAN_TAG]>, deliver: &mut dyn Deliver) {
         self.long.resize(VNET_BYTES + MAX_FRAME, 0);
         // With MSG_TRUNC the result is the frame's own length: one that is longer than any port carries is dropped.
         // SAFETY: at most the buffer's length is written to it.
@@ -200,15 +201,23 @@ impl PacketReceive {
             && let Some(bytes) = self.long.get_mut(..got)
             && let Some(frame) = restore(bytes, tag)
         {
-            deliver(frame);
+            deliver.deliver(frame);
         }
     }
 }
 
 impl Receive for PacketReceive {
-    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize {
-        let mut count = 0;
+    fn receive(&mut self, budget: usize, deliver: &mut dyn Deliver) -> usize {
+        let (mut count, mut shown) = (0, 0);
         while count < budget {
+            // All shown frames are delivered by this call.
+            while shown < budget.min(count + AHEAD + 1) {
+                let slot = (self.next + shown) % SLOTS;
+                self.ring.prefetch((slot + AHEAD) % SLOTS);
+                let Some(slot) = self.ring.filled_slot(slot) else { break };
+                deliver.coming(slot.bytes.get(VNET_BYTES..).unwrap_or(&[]));
+                shown += 1;
+            }
             let Some(slot) = self.ring.filled_slot(self.next) else { break };
             if slot.status & libc::TP_STATUS_COPY != 0 {
                 let tag = slot.tag;
@@ -216,7 +225,7 @@ impl Receive for PacketReceive {
             } else if slot.whole
                 && let Some(frame) = restore(slot.bytes, slot.tag)
             {
-                deliver(frame);
+                deliver.deliver(frame);
             }
             self.ring.release(self.next);
             self.next = (self.next + 1) % SLOTS;
@@ -312,6 +321,14 @@ impl Ring {
         unsafe { AtomicU32::from_ptr(&raw mut (*self.header(index)).tp_status) }
     }
 
+    /// Asks for the memory of a slot: its header, and the beginning of its frame.
+    fn prefetch(&self, index: usize) {
+        for line in 0..SLOT_LINES {
+            // SAFETY: within the slot, which is within the mapping, and nothing is read or written.
+            prefetch(unsafe { &*self.header(index).cast::<u8>().add(line * CACHE_LINE) });
+        }
+    }
+
     /// The slot, if the kernel has filled it.
     fn filled_slot(&mut self, index: usize) -> Option<Slot<'_>> {
         // Acquire: what the kernel wrote before it set the status is visible after this.
@@ -352,49 +369,6 @@ impl Drop for Ring {
     }
 }
 
-/// Makes the frame behind a virtio header what it was on the wire: sum completed, VLAN tag back in its place.
-/// `None` when the kernel's header and the frame do not fit each other.
-fn restore(bytes: &mut [u8], tag: Option<[u8; VLAN_TAG]>) -> Option<&[u8]> {
-    let (vnet, frame) = bytes.split_at_mut_checked(VNET_BYTES)?;
-    if vnet[0] & VNET_NEEDS_CSUM != 0 {
-        let word = |at: usize| usize::from(u16::from_ne_bytes([vnet[at], vnet[at + 1]]));
-        complete_checksum(frame, word(6), word(8))?;
-    }
-    let Some(tag) = tag else { return Some(&bytes[VNET_BYTES..]) };
-    if bytes.len() < VNET_BYTES + MAC_ADDRESSES {
-        return None;
-    }
-    // The addresses move into the virtio header's place, which is spent, and make room for the tag.
-    let start = VNET_BYTES - VLAN_TAG;
-    bytes.copy_within(VNET_BYTES..VNET_BYTES + MAC_ADDRESSES, start);
-    bytes[start + MAC_ADDRESSES..][..VLAN_TAG].copy_from_slice(&tag);
-    Some(&bytes[start..])
-}
-
-/// Completes a partial sum: the field at `start + offset` holds the pseudo header's sum, and the sum over
-/// everything from `start` is what the hardware would have put there.
-fn complete_checksum(frame: &mut [u8], start: usize, offset: usize) -> Option<()> {
-    let covered = frame.get_mut(start..)?;
-    let sum = ones_complement_sum(covered);
-    let field = covered.get_mut(offset..offset.checked_add(2)?)?;
-    // Zero would say "no checksum" in UDP, and equals 0xFFFF in ones' complement anyway (RFC 768).
-    let value = if sum == 0xffff { 0xffff } else { !sum };
-    field.copy_from_slice(&value.to_be_bytes());
-    Some(())
-}
-
-fn ones_complement_sum(bytes: &[u8]) -> u16 {
-    let mut words = bytes.chunks_exact(2);
-    let mut sum: u64 = words.by_ref().map(|w| u64::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-    if let [last] = words.remainder() {
-        sum += u64::from(*last) << 8;
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
 /// The transmitting half.
 pub(crate) struct PacketTransmit {
     socket: OwnedFd,
@@ -432,60 +406,5 @@ impl Transmit for PacketTransmit {
     fn flush(&mut self) -> u64 {
         self.send_batch();
         mem::take(&mut self.failed)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with_header(flags: u8, start: u16, offset: u16, frame: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![0u8; VNET_BYTES];
-        bytes[0] = flags;
-        bytes[6..8].copy_from_slice(&start.to_ne_bytes());
-        bytes[8..10].copy_from_slice(&offset.to_ne_bytes());
-        bytes.extend_from_slice(frame);
-        bytes
-    }
-
-    #[test]
-    fn a_vlan_tag_goes_back_between_the_addresses_and_the_type() {
-        let frame: Vec<u8> = (0u8..20).collect();
-        let mut bytes = with_header(0, 0, 0, &frame);
-        let restored = restore(&mut bytes, Some([0x81, 0x00, 0x20, 0x07])).unwrap();
-        assert_eq!(restored[..12], frame[..12]);
-        assert_eq!(restored[12..16], [0x81, 0x00, 0x20, 0x07]);
-        assert_eq!(restored[16..], frame[12..]);
-    }
-
-    #[test]
-    fn a_frame_that_needs_nothing_is_left_alone() {
-        let frame: Vec<u8> = (0u8..20).collect();
-        assert_eq!(restore(&mut with_header(0, 0, 0, &frame), None).unwrap(), frame);
-        assert_eq!(restore(&mut with_header(0, 0, 0, &[]), None).unwrap(), [0u8; 0]);
-    }
-
-    #[test]
-    fn a_partial_udp_sum_is_completed() {
-        // UDP 1 -> 2, 9 bytes, payload "x", pseudo header 10.0.0.1 -> 10.0.0.2.
-        let pseudo = [10, 0, 0, 1, 10, 0, 0, 2, 0, 17, 0, 9];
-        let mut frame = vec![0u8; 34];
-        frame.extend_from_slice(&[0, 1, 0, 2, 0, 9]);
-        frame.extend_from_slice(&ones_complement_sum(&pseudo).to_be_bytes());
-        frame.push(b'x');
-        let mut bytes = with_header(VNET_NEEDS_CSUM, 34, 6, &frame);
-        let done = restore(&mut bytes, None).unwrap();
-        let mut all = pseudo.to_vec();
-        all.extend_from_slice(&done[34..]);
-        assert_eq!(ones_complement_sum(&all), 0xffff);
-    }
-
-    #[test]
-    fn a_virtio_header_that_points_outside_the_frame_drops_it() {
-        for (start, offset) in [(100, 6), (34, 100), (u16::MAX, u16::MAX), (35, 0)] {
-            assert!(restore(&mut with_header(VNET_NEEDS_CSUM, start, offset, &[0; 36]), None).is_none());
-        }
-        assert!(restore(&mut [0; 5], None).is_none());
-        assert!(restore(&mut with_header(0, 0, 0, &[0; 11]), Some([0; 4])).is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use super::carrier::{interface_request, set_up};
-use super::{MAX_FRAME, PortError, Receive, Transmit};
+use super::{Deliver, MAX_FRAME, PortError, Receive, Transmit};
 
 const CONTROL: &str = "/dev/net/tun";
 
@@ -47,10 +47,10 @@ pub(crate) struct TapReceive {
 }
 
 impl Receive for TapReceive {
-    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize {
+    fn receive(&mut self, budget: usize, deliver: &mut dyn Deliver) -> usize {
         for count in 0..budget {
             match (&*self.file).read(&mut self.buffer) {
-                Ok(length @ 1..) => deliver(&self.buffer[..length]),
+                Ok(length @ 1..) => deliver.deliver(&self.buffer[..length]),
                 // Nothing there, or the interface is down: no frames now.
                 _ => return count,
             }

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{MAX_FRAME, PortError, Receive, Transmit};
+use crate::pipeline::AHEAD;
+
+use super::{Deliver, MAX_FRAME, PortError, Receive, Transmit};
 
 /// Datagrams received or sent by one system call.
 const BATCH: usize = 32;
@@ -47,7 +49,7 @@ pub(crate) struct UdpReceive {
 }
 
 impl Receive for UdpReceive {
-    fn receive(&mut self, budget: usize, deliver: &mut dyn FnMut(&[u8])) -> usize {
+    fn receive(&mut self, budget: usize, deliver: &mut dyn Deliver) -> usize {
         let mut total = 0;
         while total < budget {
             let want = BATCH.min(budget - total);
@@ -75,11 +77,14 @@ impl Receive for UdpReceive {
             };
             // An error is "nothing there", or the far end's "nobody listens here yet": both mean no frames now.
             let Ok(got) = usize::try_from(got) else { break };
-            for (message, buffer) in messages.iter().zip(self.buffers.chunks_exact(MAX_FRAME)).take(got) {
-                let length = message.msg_len as usize;
-                if length > 0 {
-                    deliver(&buffer[..length.min(MAX_FRAME)]);
-                }
+            let filled = messages.iter().zip(self.buffers.chunks_exact(MAX_FRAME)).take(got);
+            let frames = filled.map(|(message, buffer)| &buffer[..(message.msg_len as usize).min(MAX_FRAME)]);
+            let frames = frames.filter(|frame| !frame.is_empty());
+            let mut coming = frames.clone();
+            coming.by_ref().take(AHEAD).for_each(|frame| deliver.coming(frame));
+            for frame in frames {
+                coming.by_ref().take(1).for_each(|frame| deliver.coming(frame));
+                deliver.deliver(frame);
             }
             total += got;
             if got < want {

@@ -69,6 +69,37 @@ impl Index {
         }
     }
 
+    /// The entries by hash, if that is how they are found, and lookups wait for memory.
+    fn large_map(&self) -> Option<&Map> {
+        match self {
+            Self::K64(Matcher::Exact(m)) | Self::K128(Matcher::Exact(m)) => Some(m).filter(|m| m.is_large()),
+            _ => None,
+        }
+    }
+
+    /// Whether lookups wait for memory that can be asked for early.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.large_map().is_some()
+    }
+
+    /// Asks for the cell of a key, of at most two words, and returns its hash.
+    #[inline]
+    pub(crate) fn ask_for_cell(&self, key: [u64; 2]) -> Option<u64> {
+        let m = self.large_map()?;
+        let hash = match self {
+            Self::K64(_) => key[0].mix(m.seed),
+            _ => (u128::from(key[0]) | u128::from(key[1]) << 64).mix(m.seed),
+        };
+        m.prefetch(hash);
+        Some(hash)
+    }
+
+    /// The entry that a key with this hash finds, in all likelihood.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
+        self.large_map()?.likely(hash)
+    }
+
     /// The entry with exactly this key.
     pub(crate) fn find(&self, records: &Records, k: &FullKey) -> Option<u32> {
         each!(self, m => m.find(records, k))

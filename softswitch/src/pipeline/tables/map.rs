@@ -5,11 +5,14 @@
 //! A cell's place grows with its hash bits, so that the table can grow by any factor, and without a look at the keys.
 
 use super::memory::zeroed;
+use crate::prefetch::prefetch;
 use foldhash::fast::RandomState;
 use std::hash::BuildHasher;
 
 /// Cells of the smallest table that is not empty.
 const LEAST: usize = 8;
+/// Of so many entries, cells and records are in the processor's cache.
+const CACHED: usize = 32_768;
 /// No entry has this number.
 const FREE: u32 = 0;
 
@@ -77,6 +80,20 @@ impl Map {
     #[inline]
     pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
         self.get(hash, |_| true)
+    }
+
+    /// It has so many entries that a lookup waits for memory.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.used > CACHED
+    }
+
+    /// Asks for the memory in which a search begins.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        if let Some(cell) = self.cells.get(self.home(tag(hash))) {
+            prefetch(cell);
+        }
     }
 
     /// Adds an entry (not 0).

@@ -43,6 +43,7 @@ use super::info::{MeterUnit, ProfileIx, TableIx};
 use super::ops::KeyPart;
 use super::program::Program;
 use super::replication::Replication;
+use crate::prefetch::prefetch;
 pub use idle::Idled;
 use idle::{Idle, Rest};
 use index::{Index, Search};
@@ -87,6 +88,40 @@ pub(crate) struct Side {
     number: usize,
     tables: Vec<Table>,
     profiles: Vec<SideProfile>,
+}
+
+impl Side {
+    /// Whether lookups in the table wait for memory that can be asked for early.
+    pub(crate) fn is_slow(&self, t: usize) -> bool {
+        self.tables.get(t).is_some_and(|t| t.index.is_slow())
+    }
+
+    /// Asks for the memory where the search for a key, of at most two words, begins; returns its hash.
+    #[inline]
+    pub(crate) fn ask_for_cell(&self, t: usize, key: [u64; 2]) -> Option<u64> {
+        self.tables.get(t)?.index.ask_for_cell(key)
+    }
+
+    /// The entry that a key, of at most two words, finds in all likelihood.
+    #[cfg(test)]
+    pub(crate) fn likely(&self, t: usize, key: [u64; 2]) -> Option<u32> {
+        let index = &self.tables.get(t)?.index;
+        index.likely(index.ask_for_cell(key)?)
+    }
+
+    /// Asks for the record and the counter of the entry that a key with this hash finds, in all likelihood.
+    #[inline]
+    pub(crate) fn ask_for_record(&self, dp: &Dataplane, t: usize, hash: u64) {
+        if let (Some(table), Some(shared)) = (self.tables.get(t), dp.shared.get(t))
+            && let Some(record) = table.index.likely(hash)
+        {
+            shared.records.prefetch(record);
+            if shared.counted {
+                // Of an entry that was never modified, cell and record have the same number.
+                shared.counters.get(record).iter().for_each(prefetch);
+            }
+        }
+    }
 }
 
 /// What both sides of a table share.
@@ -353,7 +388,7 @@ impl Dataplane {
             && let Some(c) = shared.counters.get(record).first()
         {
             // Its counter, as a rule: of an entry that was never modified, cell and record have the same number.
-            memory::prefetch(c);
+            prefetch(c);
         }
         let (action, args, cell) = shared.records.action(record);
         let mut colour = None;

@@ -10,6 +10,7 @@
 
 use super::bits::{Bits, Key};
 use super::slab::Slab;
+use crate::prefetch::prefetch;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The action of a record that has none.
@@ -51,6 +52,16 @@ impl Records {
     #[inline]
     pub(crate) fn key_words(&self) -> usize {
         self.key_words
+    }
+
+    /// Asks for a record's memory.
+    #[inline]
+    pub(crate) fn prefetch(&self, r: u32) {
+        let record = self.slab.get(r);
+        if let (Some(first), Some(last)) = (record.first(), record.last()) {
+            prefetch(first);
+            prefetch(last);
+        }
     }
 
     #[inline]
