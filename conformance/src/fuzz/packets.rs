@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dmux_softswitch::pipeline::{ActionCall, Dataplane, EntrySpec, MatchKind, MatchValue, Program, TableIx, Worker};
+use dmux_softswitch::pipeline::{
+    ActionCall, Dataplane, EntrySpec, MatchKind, MatchValue, Program, TableIx, Worker, pieces,
+};
 use serde_json::Value;
 
 use super::json::Still;
@@ -115,31 +117,37 @@ pub(super) fn fill(dps: &[&Dataplane], pool: &Pool, per_table: usize, dice: &mut
 
 fn entry(program: &Program, table: usize, pool: &Pool, dice: &mut Dice) -> Option<EntrySpec> {
     let info = &program.tables()[table];
-    let key = info.key.iter().map(|field| {
-        let all = ones(field.width);
-        let value = pool.value(field.width, dice);
-        match field.kind {
-            MatchKind::Exact => MatchValue::Exact(value),
-            MatchKind::Lpm => {
-                let prefix_len = dice.below(field.width as usize + 1) as u32;
-                let mask = if prefix_len == 0 { 0 } else { all << (field.width - prefix_len) & all };
-                MatchValue::Lpm { value: value & mask, prefix_len }
-            }
-            MatchKind::Ternary => {
-                let mask = if dice.one_in(2) { all } else { pool.value(field.width, dice) };
-                MatchValue::Ternary { value: value & mask, mask }
-            }
-            MatchKind::Range => {
-                let other = pool.value(field.width, dice);
-                MatchValue::Range { low: value.min(other), high: value.max(other) }
-            }
-            MatchKind::Optional => MatchValue::Optional((!dice.one_in(3)).then_some(value)),
+    let mut key = Vec::new();
+    for field in &info.key {
+        let mut left = dice.below(field.width as usize + 1) as u32;
+        let anything = dice.one_in(3);
+        // Fields of more than 128 bits come in pieces.
+        for width in pieces(field.width) {
+            let all = ones(width);
+            let value = pool.value(width, dice);
+            key.push(match field.kind {
+                MatchKind::Exact => MatchValue::Exact(value),
+                MatchKind::Lpm => {
+                    let prefix_len = left.min(width);
+                    left -= prefix_len;
+                    let mask = if prefix_len == 0 { 0 } else { all << (width - prefix_len) & all };
+                    MatchValue::Lpm { value: value & mask, prefix_len }
+                }
+                MatchKind::Ternary => {
+                    let mask = if dice.one_in(2) { all } else { pool.value(width, dice) };
+                    MatchValue::Ternary { value: value & mask, mask }
+                }
+                MatchKind::Range => {
+                    let other = pool.value(width, dice);
+                    MatchValue::Range { low: value.min(other), high: value.max(other) }
+                }
+                MatchKind::Optional => MatchValue::Optional((!anything).then_some(value)),
+            });
         }
-    });
-    let key = key.collect();
+    }
     let action = *dice.pick(&info.actions)?;
     let params = &program.actions().get(action.0)?.params;
-    let args = params.iter().map(|p| match p.width {
+    let args = params.iter().flat_map(|p| pieces(p.width)).map(|width| match width {
         PORT_BITS if !dice.one_in(8) => dice.pick(&PORTS).copied().unwrap_or(0).into(),
         width => pool.value(width, dice),
     });

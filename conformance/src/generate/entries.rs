@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use dmux_p4rt::bytestring::encode;
 use dmux_p4rt::p4::config::v1::action_ref::Scope;
 use dmux_p4rt::p4::config::v1::match_field::{Match, MatchType};
 use dmux_p4rt::p4::config::v1::{self as info, P4Info};
@@ -12,8 +11,9 @@ use dmux_p4rt::p4::v1::table_action::Type;
 use dmux_p4rt::p4::v1::{
     Action, ActionProfileGroup, ActionProfileMember, FieldMatch, TableAction, TableEntry, action, action_profile_group,
 };
+use num_bigint::BigUint;
 
-use super::{PORTS, Pool, ones};
+use super::{PORTS, Pool};
 use crate::dice::Dice;
 use crate::stf::replication::{clone_session, multicast, replica};
 
@@ -69,11 +69,22 @@ fn call(info: &P4Info, ids: &[u32], pool: &Pool, dice: &mut Dice) -> Option<Acti
         let value = if p.bitwidth == PORT_BITS && !dice.one_in(8) {
             dice.pick(&PORTS).copied().unwrap_or(0).into()
         } else {
-            pool.value(p.bitwidth.unsigned_abs(), dice)
+            wide(p.bitwidth.unsigned_abs(), pool, dice)
         };
-        action::Param { param_id: p.id, value: encode(value) }
+        action::Param { param_id: p.id, value: value.to_bytes_be() }
     });
     Some(Action { action_id, params: params.collect() })
+}
+
+/// A value of any width; a wide one is made of values of 128 bits.
+fn wide(width: u32, pool: &Pool, dice: &mut Dice) -> BigUint {
+    let mut value = BigUint::from(pool.value(width.min(128), dice));
+    let mut left = width.saturating_sub(128);
+    while left > 0 {
+        value = value << 128 | BigUint::from(pool.value(128, dice));
+        left = left.saturating_sub(128);
+    }
+    value & ((BigUint::from(1u8) << width) - 1u8)
 }
 
 fn entry_actions(table: &info::Table) -> Vec<u32> {
@@ -148,31 +159,33 @@ fn is(field: &info::MatchField, kind: MatchType) -> bool {
 /// What a field matches; `Some(None)` for anything, `None` where the kind is none that is known.
 fn field(field: &info::MatchField, pool: &Pool, dice: &mut Dice) -> Option<Option<FieldMatch>> {
     let width = field.bitwidth.unsigned_abs();
-    let all = ones(width);
     let value = if width == PORT_BITS.unsigned_abs() && !dice.one_in(4) {
         dice.pick(&PORTS).copied().unwrap_or(0).into()
     } else {
-        pool.value(width, dice)
+        wide(width, pool, dice)
     };
+    let all = (BigUint::from(1u8) << width) - 1u8;
     let anything = dice.one_in(3);
+    let written = |n: &BigUint| n.to_bytes_be();
     let kind = if is(field, MatchType::Exact) {
-        Some(FieldMatchType::Exact(Exact { value: encode(value) }))
+        Some(FieldMatchType::Exact(Exact { value: written(&value) }))
     } else if is(field, MatchType::Lpm) {
         let prefix = if dice.one_in(2) { width } else { dice.below(width as usize + 1) as u32 };
-        let mask = if prefix == 0 { 0 } else { all << (width - prefix) & all };
-        let lpm = Lpm { value: encode(value & mask), prefix_len: prefix.cast_signed() };
+        let behind = width - prefix;
+        let lpm = Lpm { value: written(&(value >> behind << behind)), prefix_len: prefix.cast_signed() };
         (prefix > 0).then_some(FieldMatchType::Lpm(lpm))
     } else if is(field, MatchType::Ternary) {
-        let mask = if dice.one_in(2) { all } else { pool.value(width, dice) };
-        let ternary = Ternary { value: encode(value & mask), mask: encode(mask) };
-        (mask != 0 && !anything).then_some(FieldMatchType::Ternary(ternary))
+        let mask = if dice.one_in(2) { all } else { wide(width, pool, dice) };
+        let ternary = Ternary { value: written(&(value & &mask)), mask: written(&mask) };
+        (mask != BigUint::ZERO && !anything).then_some(FieldMatchType::Ternary(ternary))
     } else if is(field, MatchType::Range) {
-        let other = pool.value(width, dice);
-        let (low, high) = (value.min(other), value.max(other));
-        let range = Range { low: encode(low), high: encode(high) };
-        ((low, high) != (0, all) && !anything).then_some(FieldMatchType::Range(range))
+        let other = wide(width, pool, dice);
+        let (low, high) = if value <= other { (value, other) } else { (other, value) };
+        let range = Range { low: written(&low), high: written(&high) };
+        let anything = anything || low == BigUint::ZERO && high == all;
+        (!anything).then_some(FieldMatchType::Range(range))
     } else if is(field, MatchType::Optional) {
-        (!anything).then(|| FieldMatchType::Optional(Optional { value: encode(value) }))
+        (!anything).then(|| FieldMatchType::Optional(Optional { value: written(&value) }))
     } else {
         return None;
     };

@@ -110,7 +110,11 @@ impl Frames {
                 for (field, width) in self.layouts.get(header).map_or(&[][..], Vec::as_slice) {
                     let at = g.bits.len();
                     let name = (header.to_owned(), field.clone());
-                    g.bits.push(self.pool.field(&name, (*width).min(128) as u32, dice), *width);
+                    let high = width.saturating_sub(128);
+                    if high > 0 {
+                        g.bits.push(self.pool.value(high.min(128) as u32, dice), high);
+                    }
+                    g.bits.push(self.pool.field(&name, (*width).min(128) as u32, dice), *width - high);
                     g.places.insert(name, (at, *width));
                 }
             }

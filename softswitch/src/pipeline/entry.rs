@@ -2,7 +2,20 @@
 
 use super::info::ActionIx;
 
-/// What one key field of an entry matches. Values are right-aligned in the 128 bits and must fit the field's width.
+/// Most bits of one value.
+pub const PIECE: u32 = 128;
+
+/// The widths of the values as which a number crosses the boundary: one value if it has at most [`PIECE`] bits; a wider one
+/// is cut into pieces of as many bits from its low end, and comes as several values, the high piece first.
+pub fn pieces(width: u32) -> impl Iterator<Item = u32> {
+    let n = width.div_ceil(PIECE).max(1);
+    (0..n).map(move |i| if i == 0 { width - PIECE * (n - 1) } else { PIECE })
+}
+
+/// What one key field of an entry matches, or one of its [`pieces`]. Values are right-aligned in the 128 bits and must fit
+/// the width. A range and a prefix are those of the whole field: of a prefix, the pieces before its end have their whole
+/// width, and those behind it none; the bounds of a range are cut as numbers are. All pieces of an optional field have a
+/// value, or none has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MatchValue {
     /// Equal to the value.
@@ -37,7 +50,7 @@ pub enum MatchValue {
 pub struct ActionCall {
     /// Which action.
     pub action: ActionIx,
-    /// One value for each of [`ActionInfo::params`](super::ActionInfo::params), each fitting its width.
+    /// One value for each of [`ActionInfo::params`](super::ActionInfo::params), each fitting its width ([`pieces`]).
     pub args: Vec<u128>,
 }
 
@@ -170,7 +183,7 @@ pub struct IdleState {
 /// An entry as a control plane gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntrySpec {
-    /// One value for each field of the table's key.
+    /// One value for each field of the table's key ([`pieces`]).
     pub key: Vec<MatchValue>,
     /// Higher wins; at least 1 where the table has priorities, 0 elsewhere.
     pub priority: i32,
@@ -181,7 +194,7 @@ pub struct EntrySpec {
 /// An entry as it is read back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EntryView {
-    /// One value for each field of the table's key.
+    /// One value for each field of the table's key ([`pieces`]).
     pub key: Vec<MatchValue>,
     /// As given (0 where the table has none). Constant entries get the priorities that keep their order.
     pub priority: i32,

@@ -34,7 +34,7 @@ pub struct KeyField {
     pub name: String,
     /// How it is matched.
     pub kind: MatchKind,
-    /// Width in bits, 1..=128.
+    /// Width in bits.
     pub width: u32,
 }
 
@@ -43,7 +43,7 @@ pub struct KeyField {
 pub struct ParamInfo {
     /// The parameter's name.
     pub name: String,
-    /// Width in bits, 1..=128.
+    /// Width in bits.
     pub width: u32,
 }
 

@@ -1,8 +1,9 @@
 //! Reading a BMv2 JSON: accessors that turn what is missing or odd into a [`LoadError`] that names the object.
 
+use super::entry::pieces;
 use super::error::LoadError;
 use super::layout::MAX_WIDTH;
-use num_bigint::{BigInt, Sign};
+use num_bigint::{BigInt, BigUint, Sign};
 use serde_json::Value;
 
 /// An empty list, for optional arrays.
@@ -92,6 +93,27 @@ pub(crate) fn big(v: &Value, ctx: &str) -> Result<BigInt, LoadError> {
     let bad = || LoadError::invalid(format!("{s:?} is not a hexadecimal number"), ctx);
     let mag = BigInt::parse_bytes(digits.as_bytes(), 16).filter(|m| m.sign() != Sign::Minus).ok_or_else(bad)?;
     Ok(if neg { -mag } else { mag })
+}
+
+/// A non-negative number, cut to `width` bits, as values of at most 128 bits each (see [`pieces`]).
+pub(crate) fn cut(v: &Value, width: u32, ctx: &str) -> Result<Vec<u128>, LoadError> {
+    let number = big(v, ctx)?.into_parts();
+    if number.0 == Sign::Minus {
+        return Err(LoadError::invalid("a negative number where none may be", ctx));
+    }
+    Ok(cut_number(&number.1, width))
+}
+
+/// The [`pieces`] of a number, whose bits beyond `width` are left out.
+pub(crate) fn cut_number(number: &BigUint, width: u32) -> Vec<u128> {
+    let mut below = width;
+    let piece = |bits: u32| {
+        below -= bits;
+        let mut words = (number >> below).iter_u64_digits().map(u128::from).collect::<Vec<_>>().into_iter();
+        let low = words.next().unwrap_or(0) | words.next().unwrap_or(0) << 64;
+        low & super::compile::ones(bits)
+    };
+    pieces(width).map(piece).collect()
 }
 
 /// A non-negative number as [`hex`] reads it.

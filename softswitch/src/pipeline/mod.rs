@@ -34,7 +34,7 @@ mod tree;
 
 pub use entry::{
     ActionCall, ActionSet, ColourCounts, CounterValue, EntrySpec, EntryView, GroupMember, GroupSpec, IdleState,
-    MatchValue, MeterConfig, Outcome, ProfileLimits, Selection, SizeBy, Via, Watch, WeightedCall,
+    MatchValue, MeterConfig, Outcome, PIECE, ProfileLimits, Selection, SizeBy, Via, Watch, WeightedCall, pieces,
 };
 pub use error::{LoadError, TableError};
 pub use exec::{AHEAD, Batch, MAX_COPIES, MAX_FRAME, MAX_PASSES, MAX_TRACE_BYTES, Worker, WorkerStats};
@@ -43,6 +43,7 @@ pub use info::{
     ActionInfo, ActionIx, CounterInfo, KeyField, LearnList, MatchKind, MeterInfo, MeterUnit, ParamInfo, ProfileInfo,
     ProfileIx, RegisterInfo, TableInfo, TableIx, ValueSetInfo,
 };
+pub(crate) use json::cut_number;
 pub use marks::Marking;
 pub use program::Program;
 pub use tables::{Clock, Dataplane, Idled, Txn};

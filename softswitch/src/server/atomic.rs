@@ -13,8 +13,8 @@ use dmux_p4rt::p4::v1::update::Type;
 use tonic::Code;
 
 use super::config::ForwardingPipeline;
-use super::entry::EntryKey;
 use super::error::Refused;
+use super::key::EntryKey;
 use super::role::Access;
 use super::{read, write};
 use crate::pipeline::TableIx;

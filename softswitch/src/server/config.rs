@@ -8,8 +8,8 @@ use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 
 use super::binding::Binding;
-use super::entry::EntryKey;
 use super::error::Refused;
+use super::key::EntryKey;
 use super::replication::ReplicationEntries;
 use crate::pipeline::{Clock, Dataplane, Outcome, Program, TableIx, Target};
 

@@ -7,7 +7,7 @@ use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::stream_message_response::Update;
 
 use super::config::ForwardingPipeline;
-use super::entry::EntryKey;
+use super::key::EntryKey;
 use crate::pipeline::Idled;
 use crate::switch::Shared;
 

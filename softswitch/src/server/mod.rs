@@ -27,6 +27,7 @@ pub mod digest;
 pub mod entry;
 pub mod error;
 mod idle;
+pub mod key;
 pub mod listener;
 pub mod packet_io;
 pub mod profiles;

@@ -8,7 +8,7 @@ use super::binding::{FieldBinding, TableBinding, bind_fields, preamble};
 use super::config::ForwardingPipeline;
 use super::error::Refused;
 use super::value;
-use crate::pipeline::{KeyField, MatchKind, MatchValue, Program, TableIx};
+use crate::pipeline::{KeyField, MatchKind, MatchValue, Program, TableIx, pieces};
 
 /// A value set as a table without actions, whose entries are the members.
 pub(super) fn bind(described: &info::ValueSet, program: &Program) -> Result<TableBinding, Refused> {
@@ -62,7 +62,7 @@ pub(super) fn set_value_set(pipeline: &ForwardingPipeline, entry: &v1::ValueSetE
     for member in &entry.members {
         let given = v1::TableEntry { r#match: member.r#match.clone(), ..v1::TableEntry::default() };
         let fields = set.decode_key(&given)?.fields;
-        members.push(fields.into_iter().zip(&set.fields).map(|(v, f)| compile(v, f)).collect());
+        members.push(fields.into_iter().zip(by_piece(set)).map(|(v, (width, _))| compile(v, width)).collect());
     }
     Ok(pipeline.dataplane.set_value_set(set.ix.0, members)?)
 }
@@ -85,18 +85,23 @@ fn read_one(
     found: &mut dyn FnMut(v1::ValueSetEntry),
 ) -> Result<(), Refused> {
     let members = pipeline.dataplane.value_set(set.ix.0)?.into_iter().map(|m| {
-        let key: Vec<MatchValue> = m.into_iter().zip(&set.fields).map(|(v, f)| original(v, f)).collect();
+        let key: Vec<MatchValue> = m.into_iter().zip(by_piece(set)).map(|(v, (_, f))| original(v, f)).collect();
         v1::ValueSetMember { r#match: set.encode_key(&key) }
     });
     found(v1::ValueSetEntry { value_set_id: set.id, members: members.collect() });
     Ok(())
 }
 
+/// The widths of a member's values, and the field of each.
+fn by_piece(set: &TableBinding) -> impl Iterator<Item = (u32, &FieldBinding)> {
+    set.fields.iter().flat_map(|f| pieces(f.width).map(move |w| (w, f)))
+}
+
 /// The parser compares under masks, and knows no prefixes.
-fn compile(v: MatchValue, f: &FieldBinding) -> MatchValue {
+fn compile(v: MatchValue, width: u32) -> MatchValue {
     match v {
         MatchValue::Lpm { value, prefix_len } => {
-            let mask = value::all_ones(f.width) & !value::all_ones(f.width - prefix_len);
+            let mask = value::all_ones(width) & !value::all_ones(width - prefix_len);
             MatchValue::Ternary { value, mask }
         }
         v => v,

@@ -3,7 +3,7 @@
 use super::super::error::LoadError;
 use super::super::info::{ActionInfo, ParamInfo};
 use super::super::json;
-use super::super::layout::{Field, Slot};
+use super::super::layout::{Field, MAX_WIDTH, Slot, words};
 use super::super::ops::{HashOp, Op};
 use super::super::tree::{Expr, Place, Slow, Ty};
 use super::Compiler;
@@ -38,11 +38,14 @@ impl<'a> Compiler<'a> {
             let base = self.b.layout.slots as Slot;
             for p in json::list_or_empty(a, "runtime_data", &ctx)? {
                 let width = json::number(p, "bitwidth", &ctx)?;
-                if width == 0 || width > 128 {
-                    return Err(LoadError::unsupported(format!("a parameter of {width} bits (1 to 128)"), &ctx));
+                if width == 0 || width > u64::from(MAX_WIDTH) {
+                    return Err(LoadError::unsupported(
+                        format!("a parameter of {width} bits (1 to {MAX_WIDTH})"),
+                        &ctx,
+                    ));
                 }
                 let width = width as u32;
-                params.push((self.b.layout.alloc(if width > 64 { 2 } else { 1 }, &ctx)?, width));
+                params.push((self.b.layout.alloc(usize::from(words(width)), &ctx)?, width));
                 info.params.push(ParamInfo { name: json::text(p, "name", &ctx)?.to_owned(), width });
             }
             let words = (self.b.layout.slots - usize::from(base)) as u16;

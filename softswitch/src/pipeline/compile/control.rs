@@ -1,7 +1,9 @@
 //! Pipelines: tables and conditionals become blocks of code, one after the other along the way a packet takes.
 
+use super::super::entry::pieces;
 use super::super::error::LoadError;
 use super::super::json;
+use super::super::layout::words;
 use super::super::marks::Marking;
 use super::super::ops::Op;
 use super::Compiler;
@@ -135,13 +137,19 @@ impl<'a> Compiler<'a> {
             let target = nodes.find(by_action(&name, false), self.end, &ctx)?;
             self.mark_part(|| format!("statement {name}"));
             let params = self.actions[action].params.clone();
-            for ((slot, width), value) in params.iter().zip(args) {
-                if *width > 64 {
-                    let a = self.b.wide_constant(value)?;
-                    self.b.emit(Op::WMov { d: *slot, a, w: 128 });
-                } else {
-                    let a = self.b.constant(value as u64)?;
-                    self.b.emit(Op::Mov { d: *slot, a, w: 64 });
+            let mut args = args.into_iter();
+            for (slot, width) in params {
+                let mut below = width;
+                for (width, value) in pieces(width).zip(&mut args) {
+                    below -= width;
+                    let d = slot + words(below);
+                    if width > 64 {
+                        let a = self.b.wide_constant(value)?;
+                        self.b.emit(Op::WMov { d, a, w: 128 });
+                    } else {
+                        let a = self.b.constant(value as u64)?;
+                        self.b.emit(Op::Mov { d, a, w: 64 });
+                    }
                 }
             }
             self.gen_body(action)?;

@@ -60,12 +60,12 @@ impl Compiler<'_> {
             return;
         }
         let info = &self.out.tables[table];
-        let named = |(field, part): (&super::super::info::KeyField, &super::super::ops::KeyPart)| Named {
-            name: field.name.clone(),
-            slot: part.slot,
-            width: part.width,
+        let named = |(at, field): (usize, &super::super::info::KeyField)| {
+            // The last piece of a field is where the field starts.
+            let slot = self.out.keys[table].0.iter().rfind(|p| usize::from(p.field) == at)?.slot;
+            Some(Named { name: field.name.clone(), slot, width: field.width })
         };
-        let parts = info.key.iter().zip(&self.out.keys[table].0).map(named).collect();
+        let parts = info.key.iter().enumerate().filter_map(named).collect();
         let table = info.name.clone();
         self.mark(Mark::Key { table, parts });
     }

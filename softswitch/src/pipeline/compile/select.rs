@@ -154,9 +154,6 @@ impl Compiler<'_> {
     fn shape_vset(&mut self, set: usize, parts: &[Part], ctx: &str) -> Result<(), LoadError> {
         let widths: Vec<u32> = parts.iter().map(|p| p.width).collect();
         let info = &mut self.out.value_sets[set];
-        if widths.iter().any(|w| *w > 128) {
-            return Err(LoadError::unsupported(format!("the value set {} over more than 128 bits", info.name), ctx));
-        }
         if self.shaped.contains(&set) && info.widths != widths {
             return Err(LoadError::unsupported(format!("the value set {} over keys that differ", info.name), ctx));
         }

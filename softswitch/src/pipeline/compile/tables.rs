@@ -1,6 +1,6 @@
 //! Tables, counters, meters and registers of the JSON: what a control plane sees, and their constant entries.
 
-use super::super::entry::{ActionCall, EntrySpec, MatchValue};
+use super::super::entry::{ActionCall, EntrySpec, MatchValue, pieces};
 use super::super::error::LoadError;
 use super::super::info::{
     ActionIx, CounterInfo, KeyField, MatchKind, MeterInfo, MeterUnit, RegisterInfo, TableInfo, TableIx,
@@ -41,9 +41,8 @@ impl<'a> Compiler<'a> {
         let profile = self.implementation(t, &ctx)?;
         let (mut key, mut parts) = (Vec::new(), Vec::new());
         for k in json::list_or_empty(t, "key", &ctx)? {
-            let (field, part) = self.read_key_field(k, &ctx)?;
-            key.push(field);
-            parts.push(part);
+            let at = self.index(key.len(), "key fields")?;
+            key.push(self.read_key_field(k, at, &mut parts, &ctx)?);
         }
         let key_bits: u32 = parts.iter().map(|p: &KeyPart| p.width).sum();
         if key_bits > MAX_KEY_BITS {
@@ -116,7 +115,13 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn read_key_field(&self, k: &Value, ctx: &str) -> Result<(KeyField, KeyPart), LoadError> {
+    fn read_key_field(
+        &self,
+        k: &Value,
+        field: u16,
+        parts: &mut Vec<KeyPart>,
+        ctx: &str,
+    ) -> Result<KeyField, LoadError> {
         let target = json::get(k, "target", ctx)?;
         let match_type = json::text(k, "match_type", ctx)?;
         let (f, default_name) = if match_type == "valid" {
@@ -134,19 +139,21 @@ impl<'a> Compiler<'a> {
             "optional" => MatchKind::Optional,
             other => return Err(LoadError::unsupported(format!("the match kind {other}"), ctx)),
         };
-        if f.width > 128 {
-            return Err(LoadError::unsupported(format!("a key field of {} bits (at most 128)", f.width), ctx));
-        }
         if kind == MatchKind::Range && f.signed {
             return Err(LoadError::unsupported("a range over a signed field", ctx));
         }
         let mask = match k.get("mask").filter(|m| !m.is_null()) {
-            None => u128::MAX,
-            Some(m) => json::unsigned(m, ctx)?,
+            None => vec![u128::MAX; pieces(f.width).count()],
+            Some(m) => json::cut(m, f.width, ctx)?,
         };
         let name = k.get("name").and_then(Value::as_str).map_or(default_name, str::to_owned);
-        let part = KeyPart { slot: f.slot, width: f.width, valid: f.valid, pos: 0, mask: mask & ones(f.width) };
-        Ok((KeyField { name, kind, width: f.width }, part))
+        let mut below = f.width;
+        for (width, mask) in pieces(f.width).zip(mask) {
+            below -= width;
+            let slot = f.slot + words(below);
+            parts.push(KeyPart { slot, width, valid: f.valid, pos: 0, mask: mask & ones(width), field });
+        }
+        Ok(KeyField { name, kind, width: f.width })
     }
 
     /// An action with its arguments: `action_id` and `action_data`.
@@ -162,7 +169,7 @@ impl<'a> Compiler<'a> {
         }
         let mut args = Vec::new();
         for (d, p) in data.iter().zip(params) {
-            args.push(json::unsigned(d, ctx)? & ones(p.width));
+            args.extend(json::cut(d, p.width, ctx)?);
         }
         Ok(ActionCall { action, args })
     }
@@ -176,7 +183,7 @@ impl<'a> Compiler<'a> {
             }
             let mut spec = Vec::new();
             for (k, f) in key.iter().zip(&info.key) {
-                spec.push(read_match(k, f, ctx)?);
+                read_match(k, f, &mut spec, ctx)?;
             }
             let priority = e.get("priority").and_then(Value::as_i64).unwrap_or(0);
             let action = self.read_call(json::get(e, "action_entry", ctx)?, info, ctx)?;
@@ -279,37 +286,46 @@ pub(crate) fn ones(width: u32) -> u128 {
     if width >= 128 { u128::MAX } else { (1 << width) - 1 }
 }
 
-fn read_match(k: &Value, f: &KeyField, ctx: &str) -> Result<MatchValue, LoadError> {
-    let all = ones(f.width);
-    let num = |key: &str| -> Result<u128, LoadError> {
-        let v = json::unsigned(json::get(k, key, ctx)?, ctx)?;
-        if v & !all == 0 {
-            Ok(v)
+/// Reads what a constant entry matches in one field.
+fn read_match(k: &Value, f: &KeyField, spec: &mut Vec<MatchValue>, ctx: &str) -> Result<(), LoadError> {
+    let num = |key: &str| -> Result<Vec<u128>, LoadError> {
+        let v = json::get(k, key, ctx)?;
+        if json::big(v, ctx)?.bits() <= u64::from(f.width) {
+            json::cut(v, f.width, ctx)
         } else {
             Err(LoadError::invalid(format!("a constant entry whose {key} is wider than {} bits", f.width), ctx))
         }
     };
-    Ok(match f.kind {
+    match f.kind {
         MatchKind::Exact => match k.get("key").and_then(Value::as_bool) {
-            Some(b) => MatchValue::Exact(u128::from(b)),
-            None => MatchValue::Exact(num("key")?),
+            Some(b) => spec.push(MatchValue::Exact(u128::from(b))),
+            None => spec.extend(num("key")?.into_iter().map(MatchValue::Exact)),
         },
         MatchKind::Lpm => {
             let prefix_len = json::number(k, "prefix_length", ctx)?;
             if prefix_len > u64::from(f.width) {
                 return Err(LoadError::invalid("a prefix longer than its field", ctx));
             }
-            let prefix_len = prefix_len as u32;
-            MatchValue::Lpm { value: num("key")? & all & !(ones(f.width - prefix_len)), prefix_len }
+            let mut left = prefix_len as u32;
+            for (value, width) in num("key")?.into_iter().zip(pieces(f.width)) {
+                let prefix_len = left.min(width);
+                left -= prefix_len;
+                let behind = if prefix_len == width { 0 } else { ones(width - prefix_len) };
+                spec.push(MatchValue::Lpm { value: value & !behind, prefix_len });
+            }
         }
         MatchKind::Ternary => {
-            let mask = num("mask")?;
-            MatchValue::Ternary { value: num("key")? & mask, mask }
+            let both = num("key")?.into_iter().zip(num("mask")?);
+            spec.extend(both.map(|(value, mask)| MatchValue::Ternary { value: value & mask, mask }));
         }
-        MatchKind::Range => MatchValue::Range { low: num("start")?, high: num("end")? },
+        MatchKind::Range => {
+            let both = num("start")?.into_iter().zip(num("end")?);
+            spec.extend(both.map(|(low, high)| MatchValue::Range { low, high }));
+        }
         MatchKind::Optional => match k.get("key").filter(|v| !v.is_null()) {
-            None => MatchValue::Optional(None),
-            Some(_) => MatchValue::Optional(Some(num("key")?)),
+            None => spec.extend(pieces(f.width).map(|_| MatchValue::Optional(None))),
+            Some(_) => spec.extend(num("key")?.into_iter().map(|v| MatchValue::Optional(Some(v)))),
         },
-    })
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! Only what no instruction can hold or name comes here: values of more than 128 bits, and headers that are chosen when
 //! the packet runs.
 
+use super::super::json::cut_number;
 use super::super::layout::{Field, Part, Slot, Varbit, words};
 use super::super::tree::{Bin, Expr, HeaderAt, Place, Rel};
 use super::bytes::{big, sign64};
@@ -121,8 +122,15 @@ impl Machine<'_, '_> {
                 _ => false,
             },
             Expr::Member(set, key) => {
-                let key: Vec<u128> = key.iter().map(|e| u128::try_from(self.number(e)).unwrap_or(0)).collect();
-                self.dp.value_sets[*set].contains(&key)
+                let widths = &self.p.value_sets[*set].widths;
+                let mut values = Vec::with_capacity(key.len());
+                for (e, w) in key.iter().zip(widths) {
+                    let v = self.number(e);
+                    // A signed field is compared as the bits that it has.
+                    let v = if v.sign() == Sign::Minus { v + (BigInt::from(1) << *w) } else { v };
+                    values.extend(cut_number(v.magnitude(), *w));
+                }
+                self.dp.value_sets[*set].contains(widths, &values)
             }
             Expr::Rel(rel, a, b) => {
                 let (a, b) = (self.number(a), self.number(b));

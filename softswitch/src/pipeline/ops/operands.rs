@@ -68,7 +68,7 @@ pub(crate) struct ChecksumOp {
     pub target: Field,
 }
 
-/// One field of a table's key.
+/// One field of a table's key, or one of its [`pieces`](super::super::pieces).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyPart {
     pub slot: Slot,
@@ -79,6 +79,8 @@ pub(crate) struct KeyPart {
     pub pos: u32,
     /// Constant mask of the program over the field.
     pub mask: u128,
+    /// Which field of the key.
+    pub field: u16,
 }
 
 /// An action that a table may run.

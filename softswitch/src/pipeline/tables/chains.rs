@@ -287,7 +287,9 @@ impl Bucket {
             ranges.dedup();
             ranges.len()
         };
-        let Some((most, field)) = (0..widths.len()).map(|f| (different(f), f)).max() else { return };
+        // Not by pieces that go on with another one: alone, they say nothing.
+        let fields = (0..widths.len()).filter(|f| widths[*f] != 0);
+        let Some((most, field)) = fields.map(|f| (different(f), f)).max() else { return };
         if most <= SHORT / 2 {
             return;
         }

@@ -44,7 +44,9 @@ macro_rules! each {
 impl Index {
     /// For keys of so many words, beside range fields of those widths.
     pub(crate) fn new(search: Search, words: usize, ranges: &[KeyPart]) -> Self {
-        let widths = || ranges.iter().map(|r| r.width).collect();
+        // Those that go on with the range of the piece before them have no width of their own.
+        let goes_on = |i: usize| i > 0 && ranges[i - 1].field == ranges[i].field;
+        let widths = || ranges.iter().enumerate().map(|(i, r)| if goes_on(i) { 0 } else { r.width }).collect();
         match words {
             0..=1 => Self::K64(Matcher::new(search, widths())),
             2 => Self::K128(Matcher::new(search, widths())),

@@ -37,7 +37,7 @@ mod value_set;
 mod via;
 
 use super::digest::Digests;
-use super::entry::{ActionCall, CounterValue};
+use super::entry::{ActionCall, CounterValue, pieces};
 use super::hashes::State;
 use super::info::{MeterUnit, ProfileIx, TableIx};
 use super::ops::KeyPart;
@@ -430,8 +430,12 @@ fn shared(program: &Program, t: usize) -> Shared {
 
 /// The words of an action's arguments.
 fn words_of<'a>(program: &'a Program, call: &'a ActionCall) -> impl Iterator<Item = u64> + 'a {
-    call.args.iter().zip(&program.actions[call.action.0].params).flat_map(|(v, p)| {
-        let high = (p.width > 64).then_some((*v >> 64) as u64);
-        std::iter::once(*v as u64).chain(high)
+    let mut args = &call.args[..];
+    program.actions[call.action.0].params.iter().flat_map(move |p| {
+        let (own, rest) = args.split_at(pieces(p.width).count().min(args.len()));
+        args = rest;
+        // The high piece comes first, the low word too.
+        let words = own.iter().rev().flat_map(|v| [*v as u64, (*v >> 64) as u64]);
+        words.take(p.width.div_ceil(64) as usize)
     })
 }

@@ -27,15 +27,16 @@ impl Packing {
         } else {
             Search::Exact
         };
-        let is_range = |f: usize| info.key[f].kind == MatchKind::Range;
         let mut fields = key.to_vec();
+        let kinds: Vec<MatchKind> = key.iter().map(|p| info.key[usize::from(p.field)].kind).collect();
+        let is_range = |f: usize| kinds[f] == MatchKind::Range;
         // In lpm tables from the top of the words, and the lpm field last, so that prefixes are prefixes of the whole.
         let mut order: Vec<usize> = (0..fields.len()).filter(|f| !is_range(*f)).collect();
         let bits: u32 = order.iter().map(|f| fields[*f].width).sum();
         let mut words = bits.div_ceil(64);
         let mut pos = bits;
         if search == Search::Lpm {
-            order.sort_by_key(|f| info.key[*f].kind == MatchKind::Lpm);
+            order.sort_by_key(|f| kinds[*f] == MatchKind::Lpm);
             // Room behind the longest prefix for the step with which the trie ends.
             words = (bits + 1).div_ceil(64);
             pos = words * 64;

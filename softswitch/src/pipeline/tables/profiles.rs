@@ -7,7 +7,7 @@
 //! A group's members stand in the order in which BMv2 would number them, so that the same hash selects the same one.
 
 use super::super::entry::{ActionSet, Selection, Via};
-use super::super::info::ProfileIx;
+use super::super::info::{ParamInfo, ProfileIx};
 use super::super::ops::ViaRt;
 use super::super::program::Program;
 use super::slab::Slab;
@@ -61,8 +61,8 @@ pub(crate) struct Members {
 
 impl Members {
     pub(super) fn new(program: &Program, ProfileIx(p): ProfileIx) -> Self {
-        let width = |w: u32| if w > 64 { 2 } else { 1 };
-        let params = |a: usize| program.actions[a].params.iter().map(|p| width(p.width)).sum::<usize>();
+        let width = |p: &ParamInfo| p.width.div_ceil(64) as usize;
+        let params = |a: usize| program.actions[a].params.iter().map(width).sum::<usize>();
         let words = 1 + program.profiles[p].actions.iter().map(|a| params(a.0)).max().unwrap_or(0);
         Self { words, records: Slab::new(2 * words) }
     }

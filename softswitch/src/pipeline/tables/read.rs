@@ -1,6 +1,8 @@
 //! Reading tables, counters, meters and registers back, and writing the latter three.
 
-use super::super::entry::{ActionCall, ColourCounts, CounterValue, EntryView, MatchValue, MeterConfig, Outcome};
+use super::super::entry::{
+    ActionCall, ColourCounts, CounterValue, EntryView, MatchValue, MeterConfig, Outcome, pieces,
+};
 use super::super::error::TableError;
 use super::super::info::{ProfileIx, TableIx};
 use super::encode::{decode, encode};
@@ -19,9 +21,16 @@ impl Dataplane {
         let (local, args, _) = self.shared[t].records.action(entry);
         let action = *self.program.tables[t].actions.get(local as usize)?;
         let mut words = args.iter().map(|w| u128::from(w.load(Ordering::Relaxed)));
-        let mut next = || words.next().unwrap_or(0);
-        let params = &self.program.actions[action.0].params;
-        let args = params.iter().map(|p| if p.width > 64 { next() | next() << 64 } else { next() }).collect();
+        let mut args = Vec::new();
+        for p in &self.program.actions[action.0].params {
+            let from = args.len();
+            // The low word comes first, the high piece too.
+            for width in pieces(p.width).collect::<Vec<_>>().into_iter().rev() {
+                let low = words.next().unwrap_or(0);
+                args.push(if width > 64 { low | words.next().unwrap_or(0) << 64 } else { low });
+            }
+            args[from..].reverse();
+        }
         Some(ActionCall { action, args })
     }
 

@@ -41,8 +41,10 @@ pub(crate) struct Tss<K> {
     /// Changes since groups were last put in order.
     changes: usize,
     seed: u64,
-    /// Bits of each range field, in order.
+    /// Bits of each range field, in order; 0 for a piece that goes on with the one before it.
     ranges: Vec<u32>,
+    /// There are such pieces.
+    pieced: bool,
 }
 
 impl<K: Key> Tss<K> {
@@ -58,6 +60,7 @@ impl<K: Key> Tss<K> {
             entries: 0,
             changes: 0,
             seed: Map::default().seed,
+            pieced: ranges.contains(&0),
             ranges,
         }
     }
@@ -100,6 +103,9 @@ impl<K: Key> Tss<K> {
         let value = k.and(&g.mask);
         let Some(at) = g.map.get(value.mix(self.seed), |at| self.is(at, &value, records)) else { return };
         let holds = |e: u32| {
+            if self.pieced {
+                return self.holds_pieces(e, records, field);
+            }
             (0..self.ranges.len()).all(|f| {
                 let (low, high) = records.range(e, f);
                 (low..=high).contains(&field(f))
@@ -115,6 +121,22 @@ impl<K: Key> Tss<K> {
                 *best = (rank, at);
             }
         }
+    }
+
+    /// Whether all ranges of an entry hold the values, where some are in pieces: the first piece in which a value differs
+    /// from a bound decides.
+    #[inline(never)]
+    fn holds_pieces(&self, e: u32, records: &Records, field: &impl Fn(usize) -> u128) -> bool {
+        let (mut above, mut below) = (false, false);
+        (0..self.ranges.len()).all(|f| {
+            if self.ranges[f] != 0 {
+                (above, below) = (false, false);
+            }
+            let ((low, high), v) = (records.range(e, f), field(f));
+            let inside = (above || v >= low) && (below || v <= high);
+            (above, below) = (above || v > low, below || v < high);
+            inside
+        })
     }
 
     /// Whether an entry or a bucket has this masked value.

@@ -1,6 +1,6 @@
 //! The members of parser value sets.
 
-use super::super::entry::MatchValue;
+use super::super::entry::{MatchValue, pieces};
 use super::super::error::TableError;
 use super::Dataplane;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,22 +28,33 @@ impl ValueSet {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Members::from([]);
     }
 
-    /// A member matches this key.
-    pub(crate) fn contains(&self, key: &[u128]) -> bool {
+    /// A member matches this key, whose values are the [`pieces`] of fields of those widths.
+    pub(crate) fn contains(&self, widths: &[u32], key: &[u128]) -> bool {
         let members = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        members.iter().any(|m| m.len() == key.len() && m.iter().zip(key).all(|(m, k)| matches(m, *k)))
+        members.iter().any(|m| m.len() == key.len() && matches(m, widths, key))
     }
 }
 
-fn matches(m: &MatchValue, k: u128) -> bool {
-    match *m {
-        MatchValue::Exact(v) => k == v,
-        MatchValue::Ternary { value, mask } => k & mask == value,
-        MatchValue::Range { low, high } => (low..=high).contains(&k),
-        MatchValue::Optional(v) => v.is_none_or(|v| k == v),
-        // The width of the field is not known here; its owner gives a mask instead.
-        MatchValue::Lpm { .. } => false,
-    }
+fn matches(member: &[MatchValue], widths: &[u32], key: &[u128]) -> bool {
+    let mut both = member.iter().zip(key);
+    widths.iter().all(|w| {
+        // Of a range in pieces, the first piece in which the value differs from a bound decides.
+        let (mut above, mut below) = (false, false);
+        both.by_ref().take(pieces(*w).count()).fold(true, |all, (m, k)| {
+            all & match *m {
+                MatchValue::Exact(v) => *k == v,
+                MatchValue::Ternary { value, mask } => k & mask == value,
+                MatchValue::Range { low, high } => {
+                    let inside = (above || *k >= low) && (below || *k <= high);
+                    (above, below) = (above || *k > low, below || *k < high);
+                    inside
+                }
+                MatchValue::Optional(v) => v.is_none_or(|v| *k == v),
+                // Its owner gives a mask instead.
+                MatchValue::Lpm { .. } => false,
+            }
+        })
+    })
 }
 
 impl Dataplane {
@@ -57,7 +68,7 @@ impl Dataplane {
     }
 
     /// Replaces all members of a value set. Each has one value for each of
-    /// [`ValueSetInfo::widths`](super::super::ValueSetInfo::widths); a prefix is given as a value under a mask.
+    /// [`ValueSetInfo::widths`](super::super::ValueSetInfo::widths) ([`pieces`]); a prefix is given as a value under a mask.
     ///
     /// # Errors
     /// There is no such value set, there are too many members, or one does not fit. The set is unchanged then.
@@ -68,16 +79,23 @@ impl Dataplane {
             return Err(TableError::Full { table: info.name.clone(), capacity: info.max_size });
         }
         let bad = |what: String| TableError::BadKey { table: info.name.clone(), what };
+        let widths: Vec<(usize, u32)> = info.widths.iter().flat_map(|w| pieces(*w).enumerate()).collect();
         for m in &members {
-            if m.len() != info.widths.len() {
-                return Err(bad(format!("{} values where a member has {}", m.len(), info.widths.len())));
+            if m.len() != widths.len() {
+                return Err(bad(format!("{} values where a member has {}", m.len(), widths.len())));
             }
-            for (v, w) in m.iter().zip(&info.widths) {
-                let most = super::super::compile::ones(*w);
+            let mut differ = false;
+            for (v, &(piece, w)) in m.iter().zip(&widths) {
+                let most = super::super::compile::ones(w);
+                differ &= piece > 0;
                 let fits = match *v {
                     MatchValue::Exact(v) | MatchValue::Optional(Some(v)) => v <= most,
                     MatchValue::Ternary { value, mask } => mask <= most && value & !mask == 0,
-                    MatchValue::Range { low, high } => low <= high && high <= most,
+                    MatchValue::Range { low, high } => {
+                        let ordered = low <= high || differ;
+                        differ |= low != high;
+                        ordered && low <= most && high <= most
+                    }
                     MatchValue::Optional(None) => true,
                     MatchValue::Lpm { .. } => false,
                 };
@@ -88,5 +106,35 @@ impl Dataplane {
         }
         *found.0.write().unwrap_or_else(PoisonError::into_inner) = members.into();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fields of 200 bits (in pieces of 72 and 128) and of 8.
+    #[test]
+    fn a_member_in_pieces_is_compared_as_a_whole() {
+        let widths = [200, 8];
+        let is = |member: [MatchValue; 3], key: [u128; 3]| matches(&member, &widths, &key);
+        let exact = [MatchValue::Exact(1), MatchValue::Exact(2), MatchValue::Exact(3)];
+        assert!(is(exact, [1, 2, 3]));
+        assert!(!is(exact, [0, 2, 3]) && !is(exact, [1, 0, 3]) && !is(exact, [1, 2, 0]));
+        let range = |low, high| MatchValue::Range { low, high };
+        let ranges = [range(1, 3), range(7, 5), range(2, 4)];
+        for (key, inside) in [
+            ([1, 7, 2], true),
+            ([1, 6, 2], false),
+            ([2, 0, 3], true),
+            ([2, u128::MAX, 3], true),
+            ([3, 5, 4], true),
+            ([3, 6, 4], false),
+            // The next field starts anew.
+            ([2, 0, 1], false),
+            ([2, 0, 5], false),
+        ] {
+            assert_eq!(is(ranges, key), inside, "{key:?}");
+        }
     }
 }

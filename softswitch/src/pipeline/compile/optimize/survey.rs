@@ -1,6 +1,7 @@
 //! What is found out about a program before its code is specialized.
 
 use super::super::super::effects::Access;
+use super::super::super::layout::words;
 use super::super::super::ops::Op;
 use super::super::super::program::Program;
 use super::super::super::tree::{Place, Slow};
@@ -59,9 +60,10 @@ pub(super) fn bits(p: &Program) -> Vec<u8> {
     }
     for (t, rt) in p.tables.iter().zip(&p.table_rt) {
         for (a, rt) in t.actions.iter().zip(&rt.actions) {
-            // Arguments fit the width of their parameter; a wide one has two slots.
+            // Arguments fit the width of their parameter; a wide one has several slots.
             let widths = p.actions[a.0].params.iter();
-            let widths = widths.flat_map(|p| if p.width > 64 { vec![64; 2] } else { vec![p.width as u8] });
+            let widths =
+                widths.flat_map(|p| if p.width > 64 { vec![64; words(p.width).into()] } else { vec![p.width as u8] });
             widths.zip(rt.param_base..).for_each(|(w, s)| bits[usize::from(s)] = w);
         }
     }
