@@ -15,7 +15,7 @@
 //! | `register_write NAME INDEX VALUE`, `check_register NAME(INDEX) == VALUE` | registers |
 //! | `check_counter NAME(INDEX) packets == N` | counters; `bytes` and other comparisons likewise |
 //! | `meter_set_rates NAME INDEX RATE:BURST RATE:BURST` | committed and peak rate, in units a microsecond |
-//! | `expect_digest NAME FIELD…` | a digest with these fields |
+//! | `expect_digest NAME FIELD…` | a digest with these fields: numbers, names of errors, `invalid` for a header |
 //! | `wait` | until what was sent has come out |
 //!
 //! Values: `0x12**` and `0b1*0` leave digits open, `VALUE/PREFIX`, `VALUE&&&MASK`, `LOW..HIGH`.

@@ -115,7 +115,12 @@ impl Run<'_> {
             Command::ExpectDigest { name, fields } => {
                 let digest = names::find("digest", name, &self.info.digests, |d| d.preamble.as_ref())?;
                 let name = digest.preamble.as_ref().map_or("", |p| &p.name);
-                let fields = fields.iter().map(|f| Ok(hex(&number::exact(f)?))).collect::<Result<_>>()?;
+                // What is no number is the name of an error or of an enum's member, or `invalid`.
+                let field = |f: &String| match f.starts_with(|c: char| c.is_ascii_digit()) {
+                    true => Ok(hex(&number::exact(f)?)),
+                    false => Ok(f.clone()),
+                };
+                let fields = fields.iter().map(field).collect::<Result<_>>()?;
                 self.digests.push((name.to_owned(), fields));
                 return Ok(());
             }
@@ -299,6 +304,11 @@ pub fn digests(info: &P4Info, lists: &[v1::DigestList]) -> Vec<(String, Vec<Stri
 fn fields(data: &v1::P4Data) -> Vec<String> {
     match &data.data {
         Some(Data::Bitstring(bytes)) => vec![hex(bytes)],
+        Some(Data::EnumValue(bytes)) => vec![hex(bytes)],
+        Some(Data::Bool(b)) => vec![hex(&[u8::from(*b)])],
+        Some(Data::Enum(name) | Data::Error(name)) => vec![name.clone()],
+        Some(Data::Header(header)) if header.is_valid => header.bitstrings.iter().map(|b| hex(b)).collect(),
+        Some(Data::Header(_)) => vec!["invalid".to_owned()],
         Some(Data::Struct(members) | Data::Tuple(members)) => members.members.iter().flat_map(fields).collect(),
         other => vec![format!("{other:?}")],
     }

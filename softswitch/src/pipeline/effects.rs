@@ -264,6 +264,7 @@ impl Program {
                 for m in self.learn_lists.iter().flat_map(|l| &l.members) {
                     if let Member::Field(x) = m {
                         field(*x, Read, f);
+                        x.valid.iter().for_each(|v| f(*v, Read));
                     }
                 }
             }

@@ -165,10 +165,12 @@ pub struct LearnList {
 }
 
 impl LearnList {
-    /// Bytes of a sample: each member is padded to whole bytes.
+    /// Bytes of a sample: each member is padded to whole bytes, and a bit for each member says at the end whether its header
+    /// is valid (the first member's is the lowest of the first of these bytes; what is in no header is valid).
     #[must_use]
     pub fn sample_bytes(&self) -> usize {
-        self.widths.iter().map(|w| w.div_ceil(8) as usize).sum()
+        let members = self.widths.iter().map(|w| w.div_ceil(8) as usize);
+        members.sum::<usize>() + self.widths.len().div_ceil(8)
     }
 }
 

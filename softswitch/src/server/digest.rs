@@ -27,11 +27,14 @@ enum Shape {
     EnumValue(u32),
     /// An enum whose members the compiler numbers.
     Enum(Vec<String>),
+    Error(Vec<String>),
+    /// A header, with the bits of its fields.
+    Header(Vec<u32>),
     Tuple(Vec<Shape>),
     Struct(Vec<Shape>),
 }
 
-/// p4c gives an enum without an underlying type so many bits.
+/// p4c gives an enum without an underlying type so many bits, and an error, too.
 const ENUM_BITS: u32 = 32;
 
 /// A digest as P4Info and program have it.
@@ -78,25 +81,32 @@ impl Shape {
         match self {
             Self::Bits(w) | Self::EnumValue(w) => out.push(*w),
             Self::Bool => out.push(1),
-            Self::Enum(_) => out.push(ENUM_BITS),
+            Self::Enum(_) | Self::Error(_) => out.push(ENUM_BITS),
+            Self::Header(all) => out.extend(all),
             Self::Tuple(all) | Self::Struct(all) => all.iter().for_each(|s| s.widths(out)),
         }
     }
 
-    /// Reads it from the front of a sample.
-    fn read(&self, sample: &mut &[u8]) -> v1::P4Data {
-        let mut take = |bits: u32| {
-            let (now, rest) = sample.split_at(bytestring::padded_len(bits).min(sample.len()));
-            *sample = rest;
-            bytestring::canonical(now)
+    /// Reads it from a sample.
+    fn read(&self, sample: &mut Sample<'_>) -> v1::P4Data {
+        let named = |names: &[String], sample: &mut Sample<'_>| {
+            let number = sample.take(ENUM_BITS).iter().fold(0, |n, b| n << 8 | usize::from(*b));
+            names.get(number).cloned().unwrap_or_default()
         };
         let data = match self {
-            Self::Bits(w) => Data::Bitstring(take(*w).to_vec()),
-            Self::EnumValue(w) => Data::EnumValue(take(*w).to_vec()),
-            Self::Bool => Data::Bool(take(1) != [0]),
-            Self::Enum(names) => {
-                let number = take(ENUM_BITS).iter().fold(0, |n, b| n << 8 | usize::from(*b));
-                Data::Enum(names.get(number).cloned().unwrap_or_default())
+            Self::Bits(w) => Data::Bitstring(sample.take(*w).to_vec()),
+            Self::EnumValue(w) => Data::EnumValue(sample.take(*w).to_vec()),
+            Self::Bool => Data::Bool(sample.take(1) != [0]),
+            Self::Enum(names) => Data::Enum(named(names, sample)),
+            Self::Error(names) => Data::Error(named(names, sample)),
+            Self::Header(fields) => {
+                let is_valid = sample.valid();
+                let mut bitstrings: Vec<_> = fields.iter().map(|w| sample.take(*w).to_vec()).collect();
+                if !is_valid {
+                    // §8.4: an invalid header has no bit strings.
+                    bitstrings.clear();
+                }
+                Data::Header(v1::P4Header { is_valid, bitstrings })
             }
             Self::Tuple(all) => Data::Tuple(members(all, sample)),
             Self::Struct(all) => Data::Struct(members(all, sample)),
@@ -105,7 +115,34 @@ impl Shape {
     }
 }
 
-fn members(all: &[Shape], sample: &mut &[u8]) -> v1::P4StructLike {
+/// A sample that is being read, member by member; see [`LearnList::sample_bytes`](crate::pipeline::LearnList::sample_bytes).
+struct Sample<'a> {
+    rest: &'a [u8],
+    validity: &'a [u8],
+    member: usize,
+}
+
+impl<'a> Sample<'a> {
+    fn new(sample: &'a [u8], members: usize) -> Self {
+        let (rest, validity) = sample.split_at(sample.len().saturating_sub(members.div_ceil(8)));
+        Self { rest, validity, member: 0 }
+    }
+
+    /// The next member's value, in canonical form.
+    fn take(&mut self, bits: u32) -> &'a [u8] {
+        let (now, rest) = self.rest.split_at(bytestring::padded_len(bits).min(self.rest.len()));
+        self.rest = rest;
+        self.member += 1;
+        bytestring::canonical(now)
+    }
+
+    /// Whether the next member's header is valid.
+    fn valid(&self) -> bool {
+        self.validity.get(self.member / 8).is_some_and(|byte| byte >> (self.member % 8) & 1 == 1)
+    }
+}
+
+fn members(all: &[Shape], sample: &mut Sample<'_>) -> v1::P4StructLike {
     v1::P4StructLike { members: all.iter().map(|s| s.read(sample)).collect() }
 }
 
@@ -117,11 +154,7 @@ fn shape(spec: Option<&info::P4DataTypeSpec>, types: Option<&info::P4TypeInfo>, 
     let spec = spec.and_then(|s| s.type_spec.as_ref()).ok_or("no type")?;
     let unknown = |kind: &str, name: &str| format!("the {kind} {name}, which the P4Info does not describe");
     match spec {
-        TypeSpec::Bitstring(bits) => match bits.type_spec.as_ref() {
-            Some(p4_bitstring_like_type_spec::TypeSpec::Bit(t)) => width(t.bitwidth).map(Shape::Bits),
-            Some(p4_bitstring_like_type_spec::TypeSpec::Int(t)) => width(t.bitwidth).map(Shape::Bits),
-            _ => Err("a varbit member".to_owned()),
-        },
+        TypeSpec::Bitstring(bits) => bit_width(bits).map(Shape::Bits),
         TypeSpec::Bool(_) => Ok(Shape::Bool),
         TypeSpec::Tuple(t) => {
             let members: Result<_, _> = t.members.iter().map(|m| shape(Some(m), types, depth + 1)).collect();
@@ -154,10 +187,26 @@ fn shape(spec: Option<&info::P4DataTypeSpec>, types: Option<&info::P4TypeInfo>, 
                 None => Err(unknown("type", &t.name)),
             }
         }
-        TypeSpec::Header(t) => Err(format!("the header {}", t.name)),
+        TypeSpec::Header(t) => {
+            let found = types.and_then(|i| i.headers.get(&t.name)).ok_or_else(|| unknown("header", &t.name))?;
+            let widths =
+                found.members.iter().map(|m| m.type_spec.as_ref().ok_or("no type".to_owned()).and_then(bit_width));
+            widths.collect::<Result<_, _>>().map(Shape::Header)
+        }
+        TypeSpec::Error(_) => {
+            let found = types.and_then(|i| i.error.as_ref()).ok_or_else(|| unknown("type", "error"))?;
+            Ok(Shape::Error(found.members.clone()))
+        }
         TypeSpec::HeaderUnion(t) => Err(format!("the header union {}", t.name)),
         TypeSpec::HeaderStack(_) | TypeSpec::HeaderUnionStack(_) => Err("a header stack".to_owned()),
-        TypeSpec::Error(_) => Err("a member of type error".to_owned()),
+    }
+}
+
+fn bit_width(bits: &info::P4BitstringLikeTypeSpec) -> Result<u32, String> {
+    match bits.type_spec.as_ref() {
+        Some(p4_bitstring_like_type_spec::TypeSpec::Bit(t)) => width(t.bitwidth),
+        Some(p4_bitstring_like_type_spec::TypeSpec::Int(t)) => width(t.bitwidth),
+        _ => Err("a varbit member".to_owned()),
     }
 }
 
@@ -237,6 +286,8 @@ pub(crate) fn acknowledge(pipeline: &ForwardingPipeline, ack: &v1::DigestListAck
 pub(crate) fn encode(pipeline: &ForwardingPipeline, list: &DigestList, timestamp: i64) -> Option<v1::DigestList> {
     let digests = pipeline.dataplane.digests();
     let digest = pipeline.binding.digests.iter().find(|d| digests.by_name(&d.name) == Some(list.digest))?;
-    let data = list.samples.iter().map(|s| digest.shape.read(&mut &s[..])).collect();
+    let mut widths = Vec::new();
+    digest.shape.widths(&mut widths);
+    let data = list.samples.iter().map(|s| digest.shape.read(&mut Sample::new(s, widths.len()))).collect();
     Some(v1::DigestList { digest_id: digest.id, list_id: list.id, data, timestamp })
 }

@@ -98,6 +98,9 @@ impl Compiler<'_> {
 
     fn element(&self, e: &Value, ctx: &str) -> Result<Field, LoadError> {
         let (h, f) = json::pair(json::get(e, "value", ctx)?, ctx)?;
+        if self.b.layout.varbit(h, f).is_some() {
+            return Err(LoadError::unsupported(format!("the varbit {h}.{f} in a list of fields"), ctx));
+        }
         self.b.layout.field(h, f, ctx)
     }
 

@@ -28,6 +28,13 @@ impl Machine<'_, '_> {
                 *first &= 0xff >> (8 - width % 8);
             }
         }
+        for members in list.members.chunks(8) {
+            let valid = |(at, m): (usize, &Member)| {
+                let header = if let Member::Field(f) = m { f.valid } else { None };
+                u8::from(header.is_none_or(|v| self.s.get(v) != 0)) << at
+            };
+            sample.push(members.iter().enumerate().map(valid).sum());
+        }
         self.dp.digests().learn(ix, &sample, self.pkt.now_us * 1000);
     }
 }
