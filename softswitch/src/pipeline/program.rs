@@ -97,6 +97,8 @@ pub struct Program {
     pub(crate) actions: Vec<ActionInfo>,
     pub(crate) counters: Vec<CounterInfo>,
     pub(crate) meters: Vec<MeterInfo>,
+    /// For each register: packets both read and write it.
+    pub(crate) shared_registers: Box<[bool]>,
     pub(crate) registers: Vec<RegisterInfo>,
     pub(crate) value_sets: Vec<ValueSetInfo>,
     pub(crate) profiles: Vec<ProfileInfo>,

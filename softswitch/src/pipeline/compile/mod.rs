@@ -29,6 +29,7 @@ use super::layout::{Field, Layout, Slot};
 use super::ops::{NarrowSelect, Op, Select, SelectFrom, TableAction, TableRt, Ways};
 use super::program::{Program, StdMeta};
 use super::target::Target;
+use super::tree::{Place, Slow};
 use actions::ActionSrc;
 use builder::{Builder, Label};
 use expr::Scope;
@@ -218,6 +219,7 @@ impl Compiler<'_> {
         self.out.headers = std::mem::take(&mut self.b.layout.headers);
         self.out.stacks = std::mem::take(&mut self.b.layout.stacks);
         self.out.slow = std::mem::take(&mut self.b.slow);
+        self.out.shared_registers = shared_registers(&self.out);
         Ok(())
     }
 
@@ -294,4 +296,25 @@ fn narrow(s: &Select) -> Option<NarrowSelect> {
     let cases = s.cases.iter().filter(|(value, _, _)| value >> 64 == 0);
     let cases = cases.map(|(value, mask, t)| (*value as u64, *mask as u64, *t)).collect();
     Some(NarrowSelect { parts: parts.into_boxed_slice(), cases })
+}
+
+/// For each register, whether packets both read and write it.
+fn shared_registers(p: &Program) -> Box<[bool]> {
+    let mut touched = vec![[false; 2]; p.registers.len()];
+    let mut touch = |reg: u16, write: bool| touched[usize::from(reg)][usize::from(write)] = true;
+    for op in &p.code {
+        match op {
+            Op::RegRead { reg, .. } => touch(*reg, false),
+            Op::RegWrite { reg, .. } => touch(*reg, true),
+            _ => {}
+        }
+    }
+    for slow in &p.slow {
+        match slow {
+            Slow::RegRead { reg, .. } => touch(*reg, false),
+            Slow::Assign { to: Place::Register { reg, .. }, .. } => touch(*reg, true),
+            _ => {}
+        }
+    }
+    touched.into_iter().map(|t| t == [true; 2]).collect()
 }

@@ -9,6 +9,7 @@ use super::scratch::Scratch;
 use super::slots::Slots;
 use super::trace::Trace;
 use super::{ASSERT_FAILED, MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
+use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 pub(crate) struct Machine<'a, 'f> {
@@ -20,6 +21,8 @@ pub(crate) struct Machine<'a, 'f> {
     pub scratch: &'a mut Scratch,
     pub trace: &'a mut Trace,
     pub work: &'a mut Work,
+    /// Held from the first access to a register of [`Program::shared_registers`] until this run of the packet is over.
+    pub turn: Option<MutexGuard<'a, ()>>,
 }
 
 /// What [`Machine::interpret`] returns where a packet ends.

@@ -281,6 +281,7 @@ impl Worker {
             scratch: &mut self.scratch,
             trace: &mut self.trace,
             work: &mut self.work,
+            turn: None,
         };
         m.run(start);
         let pkt = m.pkt;

@@ -39,11 +39,13 @@ impl Machine<'_, '_> {
                 }
             }
             Op::RegRead { reg, index, d } => {
+                self.take_turn(reg);
                 if let Some(r) = self.dp.registers[usize::from(reg)].get(self.s.get(index) as usize) {
                     self.s.set(d, r.load(Ordering::Relaxed));
                 }
             }
             Op::RegWrite { reg, index, a } => {
+                self.take_turn(reg);
                 if let Some(r) = self.dp.registers[usize::from(reg)].get(self.s.get(index) as usize) {
                     let width = p.registers[usize::from(reg)].width as u8;
                     r.store(self.s.get(a) & mask(width), Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Instructions that walk a tree: stacks and unions by an index, varbits, values of any width.
 
 use super::super::layout::Header;
-use super::super::tree::{ExtractTo, HeaderAt, Slow};
+use super::super::tree::{ExtractTo, HeaderAt, Place, Slow};
 use super::bytes;
 use super::machine::Machine;
 
@@ -11,15 +11,27 @@ const LOG: &str = "dmux_softswitch::log_msg";
 const MAX_MESSAGE: usize = 1024;
 
 impl Machine<'_, '_> {
+    /// Before an access to a register: if packets both read and write it, no other worker's packet comes in between. JSON does
+    /// not say what was `@atomic`, so all is, from here to the end of the run; BMv2 runs ingress in one thread.
+    pub(super) fn take_turn(&mut self, reg: u16) {
+        if self.turn.is_none() && self.p.shared_registers[usize::from(reg)] {
+            self.turn = Some(self.dp.turn());
+        }
+    }
+
     #[inline(never)]
     pub(super) fn slow(&mut self, ix: u32) {
         let p = self.p;
         match &p.slow[ix as usize] {
             Slow::Assign { to, value } => {
+                if let Place::Register { reg, .. } = to {
+                    self.take_turn(*reg);
+                }
                 let v = if value.is_bool() { u8::from(self.truth(value)).into() } else { self.number(value) };
                 self.put(to, &v);
             }
             Slow::RegRead { to, reg, index, .. } => {
+                self.take_turn(*reg);
                 let cell = self.index(index).and_then(|i| self.dp.registers[usize::from(*reg)].read(i));
                 if let Some(v) = cell {
                     self.put(to, &v.into());

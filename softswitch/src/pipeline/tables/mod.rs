@@ -59,7 +59,7 @@ pub(crate) use state::{Counter, Meter, Register};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 pub use txn::Txn;
 pub(crate) use value_set::ValueSet;
 
@@ -232,6 +232,8 @@ pub struct Dataplane {
     pub(crate) counters: Vec<Box<[Counter]>>,
     pub(crate) meters: Vec<(MeterUnit, Box<[Meter]>)>,
     pub(crate) registers: Vec<Register>,
+    /// Held by whoever reads a register to write it again.
+    turn: Mutex<()>,
     pub(crate) value_sets: Vec<ValueSet>,
     /// For each calculation.
     pub(crate) hash_states: Vec<State>,
@@ -283,6 +285,7 @@ impl Dataplane {
             profiles: (0..program.profiles.len()).map(|p| Members::new(&program, ProfileIx(p))).collect(),
             counters: program.counters.iter().map(|c| cells(c.size)).collect(),
             meters: program.meters.iter().map(|m| (m.unit, (0..m.size).map(|_| Meter::default()).collect())).collect(),
+            turn: Mutex::new(()),
             registers: program.registers.iter().map(|r| Register::new(r.size, r.width)).collect(),
             hash_states: program.calcs.iter().map(|c| State::new(c.algo)).collect(),
             value_sets: program.value_sets.iter().map(|_| ValueSet::default()).collect(),
@@ -342,6 +345,11 @@ impl Dataplane {
                 Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
             }
         }
+    }
+
+    /// Waits until no other packet is between reading and writing a register.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_side(&self, side: usize) -> RwLockWriteGuard<'_, Side> {

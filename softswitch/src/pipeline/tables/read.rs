@@ -297,7 +297,9 @@ impl Dataplane {
     /// # Errors
     /// As [`register`](Self::register).
     pub fn set_register(&self, register: usize, index: usize, v: &BigUint) -> Result<(), TableError> {
-        if self.register_array(register)?.write(index, v) { Ok(()) } else { Err(self.no_cell(register, index)) }
+        let register_array = self.register_array(register)?;
+        let _between_packets = self.turn();
+        if register_array.write(index, v) { Ok(()) } else { Err(self.no_cell(register, index)) }
     }
 }
 
