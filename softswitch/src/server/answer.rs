@@ -38,10 +38,34 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Messages that may wait as they are; further ones are encoded.
 const AHEAD: usize = 8;
 
+/// Bytes in which messages may wait, of all answers together. A read that needs more fails with RESOURCE_EXHAUSTED.
+pub const MAX_WAITING_BYTES: usize = 1 << 30;
+
 enum Piece {
     Plain(v1::ReadResponse),
-    Encoded(Vec<u8>),
+    Encoded(Waiting),
     Failed(Status),
+}
+
+/// A message that waits encoded, and is counted as long as it does.
+struct Waiting {
+    bytes: Vec<u8>,
+    all: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    /// `None` if there is no room for it.
+    fn new(bytes: Vec<u8>, all: &Arc<AtomicUsize>) -> Option<Self> {
+        let before = all.fetch_add(bytes.len(), Ordering::Relaxed);
+        let waiting = Self { bytes, all: Arc::clone(all) };
+        (before + waiting.bytes.len() <= MAX_WAITING_BYTES).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+    }
 }
 
 /// The messages of one answer. Dropping it makes room for another read.
@@ -51,18 +75,20 @@ pub(crate) struct Answer {
     _room: OwnedSemaphorePermit,
 }
 
-/// Starts to read on a thread of its own, which keeps writers out until it has read everything.
+/// Starts to read on a thread of its own, which keeps writers out until it has read everything. `all` counts the bytes that
+/// wait in all answers.
 pub(crate) fn answer(
     pipeline: Arc<ForwardingPipeline>,
     filter: Access,
     requests: Vec<v1::Entity>,
     gate: OwnedRwLockReadGuard<()>,
     room: OwnedSemaphorePermit,
+    all: Arc<AtomicUsize>,
 ) -> Answer {
-    // Bounded by what the tables hold, and by the number of reads.
+    // Bounded by what the tables hold, and by the bytes that may wait.
     let (sender, pieces) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let writer = Chunks { sender, waiting: Arc::clone(&waiting), entities: Vec::new(), bytes: 0 };
+    let writer = Chunks { sender, waiting: Arc::clone(&waiting), all, entities: Vec::new(), bytes: 0, full: false };
     tokio::task::spawn_blocking(move || {
         writer.produce(&pipeline, &filter, &requests);
         drop(gate);
@@ -73,8 +99,11 @@ pub(crate) fn answer(
 struct Chunks {
     sender: mpsc::UnboundedSender<Piece>,
     waiting: Arc<AtomicUsize>,
+    all: Arc<AtomicUsize>,
     entities: Vec<v1::Entity>,
     bytes: usize,
+    /// The answer was broken off, since too much waits already.
+    full: bool,
 }
 
 impl Chunks {
@@ -88,6 +117,9 @@ impl Chunks {
             }));
         }
         self.flush();
+        if self.full {
+            return;
+        }
         if let Err(status) = batch_status("read", &results) {
             self.send(Piece::Failed(status));
         }
@@ -95,7 +127,7 @@ impl Chunks {
 
     fn add(&mut self, entity: v1::Entity) {
         // The rest of an answer that nobody waits for is not worth keeping.
-        if self.sender.is_closed() {
+        if self.full || self.sender.is_closed() {
             return;
         }
         let bytes = entity.encoded_len();
@@ -117,8 +149,13 @@ impl Chunks {
         self.bytes = 0;
         if self.waiting.load(Ordering::Relaxed) < AHEAD {
             self.send(Piece::Plain(message));
+        } else if let Some(waiting) = Waiting::new(message.encode_to_vec(), &self.all) {
+            self.send(Piece::Encoded(waiting));
         } else {
-            self.send(Piece::Encoded(message.encode_to_vec()));
+            self.full = true;
+            self.send(Piece::Failed(Status::resource_exhausted(format!(
+                "{MAX_WAITING_BYTES} bytes of answers wait for their readers already: read faster, or less"
+            ))));
         }
     }
 
@@ -141,10 +178,28 @@ impl Stream for Answer {
         Poll::Ready(piece.map(|piece| {
             match piece {
                 Piece::Plain(message) => Ok(message),
-                Piece::Encoded(bytes) => v1::ReadResponse::decode(bytes.as_slice())
+                Piece::Encoded(waiting) => v1::ReadResponse::decode(waiting.bytes.as_slice())
                     .map_err(|e| Status::internal(format!("an answer could not be decoded again: {e}"))),
                 Piece::Failed(status) => Err(status),
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted_and_has_a_bound() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let first = Waiting::new(vec![0; 100], &all).unwrap();
+        all.fetch_add(MAX_WAITING_BYTES - 200, Ordering::Relaxed);
+        let second = Waiting::new(vec![0; 100], &all).unwrap();
+        assert!(Waiting::new(vec![0; 1], &all).is_none());
+        drop(first);
+        assert!(Waiting::new(vec![0; 100], &all).is_some());
+        drop(second);
+        assert_eq!(all.load(Ordering::Relaxed), MAX_WAITING_BYTES - 200, "what was refused is not counted");
     }
 }

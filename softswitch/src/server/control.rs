@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dmux_p4rt::p4::v1;
@@ -37,6 +38,8 @@ pub(crate) struct Control {
     pub(crate) gate: Arc<RwLock<()>>,
     /// Room for the answers to Reads.
     pub(crate) reads: Arc<Semaphore>,
+    /// Bytes of answers that wait for their readers.
+    pub(crate) waiting_bytes: Arc<AtomicUsize>,
     /// Saved but not committed (VERIFY_AND_SAVE): reads and writes mean it until COMMIT makes it live.
     pub(crate) saved: Mutex<Option<Arc<ForwardingPipeline>>>,
     streams: Mutex<Streams>,
@@ -96,6 +99,7 @@ impl Control {
             shared,
             gate: Arc::default(),
             reads: Arc::new(Semaphore::new(MAX_READS)),
+            waiting_bytes: Arc::new(AtomicUsize::new(0)),
             saved: Mutex::default(),
             streams: Mutex::new(streams),
         }

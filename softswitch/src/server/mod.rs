@@ -42,6 +42,6 @@ mod value;
 mod value_set;
 mod write;
 
-pub use answer::MAX_READS;
+pub use answer::{MAX_READS, MAX_WAITING_BYTES};
 pub(crate) use service::serve;
 pub use service::{MAX_MESSAGE_BYTES, ServeError};

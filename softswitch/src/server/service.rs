@@ -139,7 +139,7 @@ impl P4Runtime for Service {
         let gate = Arc::clone(&self.0.gate).read_owned().await;
         let pipeline = self.0.pipeline()?;
         let filter = self.0.read_filter(&request.role)?;
-        Ok(Response::new(answer(pipeline, filter, request.entities, gate, room)))
+        Ok(Response::new(answer(pipeline, filter, request.entities, gate, room, Arc::clone(&self.0.waiting_bytes))))
     }
 
     async fn set_forwarding_pipeline_config(
