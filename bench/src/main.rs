@@ -14,6 +14,7 @@
 //! Nothing here passes or fails by a time: figures are medians with their spread, and ratios to a peer that was measured in
 //! the same run. What cannot be measured says why in its row.
 
+mod churn;
 mod etcd;
 mod gateway;
 mod generator;

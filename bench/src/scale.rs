@@ -127,8 +127,8 @@ pub fn measure(options: &Options) -> Result<Section> {
         }
     }
     section.notes.push(format!(
-        "`match_kinds.p4`: a header of ten bytes, one table looked up for each packet (the time is that of the whole pipeline, \\
-         parser to deparser); {FRAMES} frames that hit entries in no order, which are checked to hit. Memory is what the \\
+        "`match_kinds.p4`: a header of ten bytes, one table looked up for each packet (the time is that of the whole pipeline, \
+         parser to deparser); {FRAMES} frames that hit entries in no order, which are checked to hit. Memory is what the \
          process's resident set grew by while the entries were installed: both sides of the table, keys, actions and arguments."
     ));
     Ok(section)

@@ -18,6 +18,7 @@ use dmux_p4rt::p4::v1::TableEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::Options;
+use crate::churn::{self, Churn};
 use crate::gateway::{Exchange, PORTS, Pipeline, Way, entries, exchange};
 use crate::generator::{Generator, Rate, Sink};
 use crate::netns;
@@ -28,6 +29,8 @@ use crate::switches::{Kind, Switch};
 use crate::table::{Better, Cell, Figure, Row, Section, number};
 
 const SIZES: [usize; 3] = [64, 128, 1400];
+/// Size of the frames that are sent while entries are written; one of [`SIZES`].
+const CHURN_BYTES: usize = 128;
 /// Flows of the frames that are sent, each to a router or a prefix of its own.
 const FLOWS: u32 = 1024;
 /// Frames whose every byte is compared.
@@ -74,6 +77,8 @@ impl Subject {
 struct Measured {
     /// Per size: ours, BMv2's.
     sizes: Vec<(usize, [Side; 2])>,
+    /// Ours and BMv2's, of the gateway.
+    churn: Option<[Result<Churn, String>; 2]>,
     entries: usize,
 }
 
@@ -128,6 +133,27 @@ fn section(subject: Subject, measured: &Measured, quick: bool) -> Section {
         if matches!(sides[0], Side::Found { sender_limited: true, .. }) {
             limited.push(bytes.to_string());
         }
+    }
+    if let Some(churn) = &measured.churn {
+        let figures: [Figure<'_, Churn, f64>; 3] = [
+            ("frames lost", "of a million", Better::Lower, Churn::lost_of_a_million),
+            ("frames sent", "packets/s", Better::Higher, |c| c.rate),
+            ("entries written", "entries/s", Better::Higher, |c| c.writes),
+        ];
+        for (what, unit, better, figure) in figures {
+            let [ours, peer] = churn.each_ref().map(|c| match c {
+                Ok(churn) => Cell::samples(vec![figure(churn)]),
+                Err(why) => Cell::Absent(why.clone()),
+            });
+            let what =
+                format!("{CHURN_BYTES} bytes, while {} entries are written: {what}", number(Churn::WRITTEN.into()));
+            section.rows.push(Row { what, unit: unit.to_owned(), better, ours, peer });
+        }
+        section.notes.push(format!(
+            "While entries are written (half of them inserts, then all deleted again, batches of 100), frames come at {} % of the rate \
+             that was just found for that switch; generator, client and server share the processors with it.",
+            churn::SHARE * 100.0
+        ));
     }
     section.notes.push(format!(
         "{} entries on both switches; {FLOWS} flows, each to a router or prefix of its own; sizes without frame check sequence (what \
@@ -238,10 +264,29 @@ fn measure_here(subject: Subject, pipeline: &Pipeline, quick: bool) -> Result<Me
         };
         sizes.push((bytes, [side(0, ours), side(1, theirs)]));
     }
+    let mut churn = None;
+    if subject == Subject::Gateway {
+        let mut measured = [const { None }; 2];
+        for (n, (side, measured)) in sides.iter_mut().zip(&mut measured).enumerate() {
+            let rate =
+                sizes.iter().find(|(bytes, _)| *bytes == CHURN_BYTES).and_then(|(_, s)| s[n].pps().first().copied());
+            *measured = Some(match (side, rate) {
+                (Err(why), _) => Err(why.clone()),
+                (Ok(_), None) => Err("no rate without loss".to_owned()),
+                (Ok(bench), Some(rate)) => {
+                    bench.resume()?;
+                    let churn = bench.churn(&runtime, subject, rate * churn::SHARE)?;
+                    bench.pause()?;
+                    Ok(churn)
+                }
+            });
+        }
+        churn = Some(measured.map(|m| m.unwrap_or_else(|| Err("not measured".to_owned()))));
+    }
     for bench in sides.iter().flatten() {
         bench.resume()?;
     }
-    Ok(Measured { sizes, entries: entries.len() })
+    Ok(Measured { sizes, churn, entries: entries.len() })
 }
 
 /// A switch between a generator and a sink.
@@ -286,6 +331,20 @@ impl Bench {
             number(found.cpu_ns())
         );
         Ok(found)
+    }
+
+    /// Sends frames while entries are written, and counts those that are lost.
+    fn churn(&mut self, runtime: &tokio::runtime::Runtime, subject: Subject, rate: f64) -> Result<Churn> {
+        let exchanges = (0..FLOWS).map(|flow| subject.exchange(flow, CHURN_BYTES)).collect::<Result<Vec<_>>>()?;
+        let frames: Vec<_> = exchanges.iter().map(|e| e.sent.clone()).collect();
+        let before = netns::received(&self.sink)?;
+        let Self { switch, generator, .. } = self;
+        let send = |length| Ok(generator.send(&frames, Rate::Paced(rate), length)?.frames);
+        let churn = churn::write_while(runtime, &switch.session, send)?;
+        let delivered = self.drain()? - before;
+        self.switch.check()?;
+        self.verify(&exchanges)?;
+        Ok(Churn { lost: churn.sent.saturating_sub(delivered), ..churn })
     }
 
     fn trial(&mut self, frames: &[Vec<u8>], rate: Rate, length: Duration) -> Result<Trial> {
