@@ -7,6 +7,7 @@ mod p4runtime_support;
 #[allow(dead_code, reason = "the pipeline's tests use the rest")]
 mod v1model;
 
+use dmux_p4rt::RoleConfig;
 use dmux_p4rt::p4::config::v1 as info;
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::entity::Entity;
@@ -340,5 +341,37 @@ async fn digest_entries_are_read_as_they_were_written_and_have_their_codes() {
     assert_eq!(read(&mut controller, one(DIGEST)).await, [digest(4, 5, 6)]);
     assert_eq!(codes(&mut controller, &[(Type::Delete, one(DIGEST))]).await, [Code::Ok]);
     assert_eq!(read(&mut controller, one(0)).await, []);
+    rig.stop().await;
+}
+
+/// P4Runtime §5.2, §16: what a role's configuration does not include, its primary does not hear of, and cannot change.
+#[tokio::test(flavor = "multi_thread")]
+async fn digests_go_to_the_primary_of_each_role_that_includes_them() {
+    let (rig, mut default) = loaded().await;
+    let config = RoleConfig { shared_p4_ids: vec![DIGEST], ..RoleConfig::default() };
+    let (mut learner, mut deaf) =
+        (rig.player("learner", &config).await, rig.player("deaf", &RoleConfig::default()).await);
+    assert_eq!(codes(&mut deaf, &[(Type::Insert, digest(0, 1, 0))]).await, [Code::PermissionDenied]);
+    assert_eq!(codes(&mut learner, &[(Type::Insert, digest(0, 1, 3_600_000_000_000))]).await, [Code::Ok]);
+    for (n, arg) in [2u8, 3].into_iter().enumerate() {
+        assert!(rig.port1.send(&[LEARN, 0, arg]));
+        let lists = [next_list(&mut default).await, next_list(&mut learner).await];
+        for list in lists {
+            assert_eq!((list.list_id, list.data), (n as u64 + 1, vec![sample(&[arg])]));
+        }
+    }
+    assert!(tokio::time::timeout(MOMENT, deaf.responses.message()).await.is_err(), "it hears nothing");
+    // Nor does its acknowledgement count: the sample stays known.
+    let ack = v1::DigestListAck { digest_id: DIGEST, list_id: 1 };
+    deaf.send(RequestUpdate::DigestAck(ack)).await;
+    match deaf.next().await.unwrap() {
+        ResponseUpdate::Error(error) => {
+            assert_eq!(Code::from_i32(error.canonical_code), Code::PermissionDenied, "{error:?}");
+        }
+        other => panic!("not an error: {other:?}"),
+    }
+    assert!(rig.port1.send(&[LEARN, 0, 2]));
+    assert!(rig.port1.send(&[LEARN, 0, 4]));
+    assert_eq!(next_list(&mut learner).await.data, [sample(&[4])]);
     rig.stop().await;
 }

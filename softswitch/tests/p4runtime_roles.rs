@@ -31,16 +31,6 @@ fn code(update: &v1::MasterArbitrationUpdate) -> Code {
     Code::from_i32(update.status.as_ref().unwrap().code)
 }
 
-/// A controller that plays a role with a configuration, as primary with election id 1.
-async fn player(rig: &Rig, name: &str, config: &RoleConfig) -> Controller {
-    let mut controller = rig.connect().await;
-    let answer = claim(&mut controller, role(name, Some(config)), 1).await.unwrap();
-    assert_eq!(code(&answer), Code::Ok);
-    assert_eq!(answer.role, Some(role(name, Some(config))), "the role comes back as it was given");
-    controller.role = name.to_owned();
-    controller
-}
-
 fn on(tables: &[&str]) -> RoleConfig {
     RoleConfig { exclusive_p4_ids: tables.iter().map(|t| table_id(t)).collect(), ..RoleConfig::default() }
 }
@@ -62,7 +52,7 @@ async fn controllers_of_different_roles_are_primary_side_by_side_with_the_same_e
 #[tokio::test]
 async fn a_role_may_write_what_its_configuration_names_and_each_other_update_is_denied() {
     let (rig, mut default) = Rig::loaded().await;
-    let mut wirer = player(&rig, "wirer", &on(&["wire"])).await;
+    let mut wirer = rig.player("wirer", &on(&["wire"])).await;
     let route = entry("route", vec![(1, lpm(b"\x02\0\0\0\0\0", 8))], action("drop", &[]));
     let codes = wirer.write(vec![insert(wire_entry(1, 2)), insert(route.clone()), insert(wire_entry(1, 2))]).await;
     assert_eq!(codes, [Code::Ok, Code::PermissionDenied, Code::AlreadyExists]);
@@ -74,7 +64,7 @@ async fn a_read_with_a_role_reports_what_belongs_to_the_role() {
     let (rig, mut default) = Rig::loaded().await;
     let route = entry("route", vec![(1, lpm(b"\x02\0\0\0\0\0", 8))], action("drop", &[]));
     default.write(vec![insert(wire_entry(1, 2)), insert(route)]).await;
-    let wirer = player(&rig, "wirer", &on(&["wire"])).await;
+    let wirer = rig.player("wirer", &on(&["wire"])).await;
     let everything = || v1::Entity { entity: Some(Entity::TableEntry(v1::TableEntry::default())) };
     let read = async |role: &str| -> Result<Vec<v1::Entity>, Status> {
         let request = v1::ReadRequest { device_id: DEVICE, entities: vec![everything()], role: role.to_owned() };
@@ -94,10 +84,10 @@ async fn a_read_with_a_role_reports_what_belongs_to_the_role() {
 #[tokio::test]
 async fn only_a_role_that_may_sets_a_pipeline() {
     let (rig, _default) = Rig::loaded().await;
-    let mut wirer = player(&rig, "wirer", &on(&["wire"])).await;
+    let mut wirer = rig.player("wirer", &on(&["wire"])).await;
     assert_eq!(wirer.commit(portal(2)).await.unwrap_err().code(), Code::PermissionDenied);
     let config = RoleConfig { can_push_pipeline: true, ..RoleConfig::default() };
-    let mut loader = player(&rig, "loader", &config).await;
+    let mut loader = rig.player("loader", &config).await;
     loader.commit(portal(2)).await.unwrap();
 }
 
@@ -107,10 +97,10 @@ async fn packet_ins_go_to_the_primary_of_each_role_that_receives_them() {
     let mut punt = entry("acl", vec![], action("punt", &[b"\x2a"]));
     punt.priority = 1;
     default.write(vec![insert(wire_entry(1, 2)), insert(wire_entry(2, 1)), insert(punt)]).await;
-    let mut deaf = player(&rig, "deaf", &RoleConfig::default()).await;
+    let mut deaf = rig.player("deaf", &RoleConfig::default()).await;
     let filter = PacketFilter { metadata_id: 1, value: b"\x02".to_vec() };
     let config = RoleConfig { receives_packet_ins: true, packet_in_filter: Some(filter), ..RoleConfig::default() };
-    let mut filtering = player(&rig, "filtering", &config).await;
+    let mut filtering = rig.player("filtering", &config).await;
 
     let (one, two) = (frame(1, 0x88b5, b"from port 1"), frame(1, 0x88b5, b"from port 2"));
     rig.port1.send(&one);
@@ -131,7 +121,7 @@ async fn packet_ins_go_to_the_primary_of_each_role_that_receives_them() {
 #[tokio::test]
 async fn a_wrong_role_or_configuration_ends_the_stream_with_the_specifications_code() {
     let (rig, _default) = Rig::loaded().await;
-    let _wirer = player(&rig, "wirer", &on(&["wire"])).await;
+    let _wirer = rig.player("wirer", &on(&["wire"])).await;
     let unknown = prost_types::Any { type_url: "type.googleapis.com/acme.Role".to_owned(), value: Vec::new() };
     let acme = v1::Role { name: "acme".to_owned(), config: Some(unknown), ..Default::default() };
     for (role, about) in [

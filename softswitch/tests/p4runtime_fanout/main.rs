@@ -5,7 +5,6 @@ mod one_shot;
 #[path = "../p4runtime_support/mod.rs"]
 mod p4runtime_support;
 
-use dmux_p4rt::P4Info;
 use dmux_p4rt::p4::config::v1 as info;
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::action_profile_group::Member;
@@ -13,6 +12,7 @@ use dmux_p4rt::p4::v1::entity::Entity;
 use dmux_p4rt::p4::v1::table_action::Type as Named;
 use dmux_p4rt::p4::v1::update::Type;
 use dmux_p4rt::p4::v1::{action_profile_action, action_profile_group};
+use dmux_p4rt::{P4Info, RoleConfig};
 use dmux_softswitch::MemoryPort;
 use p4runtime_support::*;
 use std::time::Duration;
@@ -327,6 +327,26 @@ async fn an_entry_that_is_not_hit_is_reported_to_the_primary_again_and_again() {
     // A MODIFY without an idle timeout takes it away.
     assert_eq!(controller.write_one(modify(flow(5))).await, Code::Ok);
     assert_eq!(controller.entries(all).await, [flow(5)]);
+    rig.stop().await;
+}
+
+/// P4Runtime §5.2, §16.4: a role hears of idle entries of its own tables only.
+#[tokio::test]
+async fn idle_entries_are_told_to_the_primary_of_each_role_that_has_their_table() {
+    let (rig, mut default) = start().await;
+    let on = |table: &str| RoleConfig { shared_p4_ids: vec![id(table)], ..RoleConfig::default() };
+    let (mut owner, mut other) = (rig.player("owner", &on("flows")).await, rig.player("other", &on("spread")).await);
+    let idle = v1::TableEntry { idle_timeout_ns: 20_000_000, ..flow(5) };
+    assert_eq!(owner.write_one(insert(idle.clone())).await, Code::Ok);
+    for controller in [&mut default, &mut owner] {
+        match controller.next().await.unwrap() {
+            v1::stream_message_response::Update::IdleTimeoutNotification(told) => {
+                assert_eq!(told.table_entry[0].table_id, idle.table_id)
+            }
+            other => panic!("not about idle entries: {other:?}"),
+        }
+    }
+    assert!(tokio::time::timeout(MOMENT, other.responses.message()).await.is_err(), "it hears nothing");
     rig.stop().await;
 }
 

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dmux_p4rt::P4Info;
 use dmux_p4rt::p4::config::v1 as info;
 use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::p4_runtime_client::P4RuntimeClient;
 use dmux_p4rt::p4::v1::stream_message_request::Update as RequestUpdate;
 use dmux_p4rt::p4::v1::stream_message_response::Update as ResponseUpdate;
+use dmux_p4rt::{P4Info, RoleConfig};
 use dmux_softswitch::pipeline::{ActionCall, EntrySpec, MatchValue};
 use dmux_softswitch::ports::LinkConfig;
 use dmux_softswitch::{MemoryPort, Switch};
@@ -150,6 +150,30 @@ impl Rig {
         let (requests, outgoing) = mpsc::channel(64);
         let responses = client.stream_channel(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
         Controller { client, requests, responses, election_id: None, role: String::new() }
+    }
+
+    /// A controller that plays a role with a configuration, as primary with election id 1.
+    pub async fn player(&self, name: &str, config: &RoleConfig) -> Controller {
+        let mut controller = self.connect().await;
+        controller.election_id = Some(v1::Uint128 { high: 0, low: 1 });
+        let role = v1::Role { name: name.to_owned(), config: Some(config.to_any()), ..Default::default() };
+        let election_id = controller.election_id;
+        let update = v1::MasterArbitrationUpdate {
+            device_id: DEVICE,
+            role: Some(role.clone()),
+            election_id,
+            ..Default::default()
+        };
+        controller.send(RequestUpdate::Arbitration(update)).await;
+        match controller.next().await.unwrap() {
+            ResponseUpdate::Arbitration(answer) => {
+                assert_eq!(answer.status.map(|s| s.code), Some(Code::Ok.into()));
+                assert_eq!(answer.role, Some(role), "the role comes back as it was given");
+            }
+            other => panic!("not about arbitration: {other:?}"),
+        }
+        controller.role = name.to_owned();
+        controller
     }
 
     /// Stops the server and waits for it.
