@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::pipeline::TableIx;
+use crate::pipeline::queue::QueueStatistics;
 use crate::ports::PortStatistics;
 use crate::switch::Switch;
 
@@ -121,6 +122,7 @@ impl Text {
 pub fn render(switch: &Switch) -> String {
     let mut text = Text::default();
     ports(&mut text, switch);
+    queues(&mut text, switch);
     tables(&mut text, switch);
     totals(&mut text, switch);
     text.0
@@ -148,6 +150,25 @@ fn ports(text: &mut Text, switch: &Switch) {
         text.family(&name, "counter", help);
         for (port, statistics) in &ports {
             text.sample(&name, &[("port", port)], get(statistics));
+        }
+    }
+}
+
+fn queues(text: &mut Text, switch: &Switch) {
+    let queues = switch.egress_queues();
+    type Get = fn(&QueueStatistics) -> u64;
+    let families: [(&str, &str, &str, Get); 3] = [
+        ("depth", "gauge", "Packets that wait in the egress queue.", |q| q.depth as u64),
+        ("packets_total", "counter", "Packets that the egress queue took in.", |q| q.queued),
+        ("drops_total", "counter", "Packets that found the egress queue full.", |q| q.dropped),
+    ];
+    for (name, kind, help, get) in families {
+        let name = format!("dmux_egress_queue_{name}");
+        text.family(&name, kind, help);
+        for (port, priorities) in &queues {
+            for (priority, statistics) in priorities.iter().enumerate() {
+                text.sample(&name, &[("port", port), ("priority", &priority)], get(statistics));
+            }
         }
     }
 }

@@ -6,7 +6,10 @@
 //!                                        └─▶ CPU port ──▶ the primary's stream
 //! ```
 //!
-//! Several workers share the tables and nothing else. A flow stays with one of them: a port's frames are received by one
+//! Packets for a port with egress queues stop between ingress and egress; the first worker runs them on when their time has
+//! come ([`pipeline::EgressQueues`]).
+//!
+//! Several workers share the tables and those queues, and nothing else. A flow stays with one of them: a port's frames are received by one
 //! worker, or dealt out by addresses ([`crate::ports::fanout`] has the details). Each worker has a way of its own out of
 //! every port, except where frames have to pass one by one (an emulated link, a capture, a file): such a port has a
 //! home worker, to which the others hand their frames in order. So a frame never overtakes another of its flow.
@@ -90,6 +93,8 @@ pub(crate) struct PacketWorker {
     rx: Vec<RxPort>,
     ports: Ports,
     poll: Vec<libc::pollfd>,
+    /// Packets put into egress queues, as far as the worker was told that runs them on.
+    queued: u64,
     /// The pipeline that `machine` runs.
     current: Option<(Arc<ForwardingPipeline>, pipeline::Worker)>,
 }
@@ -99,7 +104,18 @@ impl PacketWorker {
         let waker = Arc::clone(&shared.wakers[number]);
         let before = pipeline::WorkerStats::default();
         let ports = Ports { tx: Vec::new(), index: Vec::new() };
-        Self { shared, waker, channels, number, before, rx: Vec::new(), ports, poll: Vec::new(), current: None }
+        Self {
+            shared,
+            waker,
+            channels,
+            number,
+            before,
+            rx: Vec::new(),
+            ports,
+            poll: Vec::new(),
+            queued: 0,
+            current: None,
+        }
     }
 
     /// Runs until the switch stops.
@@ -160,6 +176,7 @@ impl PacketWorker {
             }
         }
         let now = self.now();
+        frames += self.queues(now);
         if let Some((pipeline, _)) = &self.current
             && pipeline.dataplane.digests().due().is_some_and(|due| due <= now.nanoseconds)
         {
@@ -172,6 +189,27 @@ impl PacketWorker {
             self.publish();
         }
         frames
+    }
+
+    /// Runs what has waited in egress queues and may go, if this is the worker that does: the first. Returns 1 if there was
+    /// something, else 0.
+    fn queues(&mut self, now: Now) -> usize {
+        if self.channels.injected.is_none() {
+            let queued = self.current.as_ref().map_or(0, |(_, machine)| machine.stats().queued);
+            if queued != self.queued {
+                self.queued = queued;
+                self.shared.waker.wake();
+            }
+            return 0;
+        }
+        if self.shared.queues.due().is_none_or(|due| due > now.nanoseconds) {
+            return 0;
+        }
+        // Other workers may have learnt of a port, or of a pipeline, before us, and put packets in that are for it.
+        self.adopt_new();
+        self.follow_pipeline();
+        Forward::new(&self.shared, &mut self.ports, &mut self.current, now).serve_queues();
+        1
     }
 
     /// Lets others see what the pipeline has done.
@@ -218,8 +256,9 @@ impl PacketWorker {
             if let Some((_, machine)) = &self.current {
                 self.before += machine.stats();
             }
+            self.queued = 0;
             self.current = live.clone().map(|live| {
-                let machine = pipeline::Worker::new(&live.dataplane);
+                let machine = pipeline::Worker::new(&live.dataplane).with_queues(Arc::clone(&self.shared.queues));
                 (live, machine)
             });
         }
@@ -246,7 +285,8 @@ impl PacketWorker {
     fn wait(&mut self) {
         let now = self.shared.nanoseconds();
         let digests = self.current.as_ref().and_then(|(pipeline, _)| pipeline.dataplane.digests().due());
-        let deadline = self.ports.tx.iter().filter_map(TxPort::next_deadline).chain(digests).min();
+        let queues = self.shared.queues.due().filter(|_| self.channels.injected.is_some());
+        let deadline = self.ports.tx.iter().filter_map(TxPort::next_deadline).chain(digests).chain(queues).min();
         let wait = deadline.map_or(LONGEST_WAIT, |d| Duration::from_nanos(d.saturating_sub(now)).min(LONGEST_WAIT));
         let timeout =
             libc::timespec { tv_sec: wait.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(wait.subsec_nanos()) };
@@ -329,15 +369,7 @@ impl<'a> Forward<'a> {
             return;
         };
         let microseconds = self.now.nanoseconds / 1000;
-        let mut out = |egress: u16, frame: &[u8]| {
-            if let Some(port) = self.ports.get(egress) {
-                port.send(self.now, frame);
-            } else if egress == self.shared.cpu_port {
-                self.shared.packet_in(pipeline, frame);
-            } else {
-                self.shared.counters.no_such_port.fetch_add(1, Ordering::Relaxed);
-            }
-        };
+        let mut out = |egress: u16, frame: &[u8]| send(self.shared, self.ports, pipeline, self.now, egress, frame);
         if let Some(tracer) = &self.shared.tracer {
             let mut tracer = tracer.lock().unwrap_or_else(PoisonError::into_inner);
             if tracer.wants(ingress, self.now.nanoseconds) {
@@ -346,5 +378,30 @@ impl<'a> Forward<'a> {
             }
         }
         batch.process(ingress, frame, microseconds, &mut out);
+    }
+
+    /// Runs what has waited in egress queues and may go.
+    fn serve_queues(&mut self) {
+        // Without a pipeline, nothing waits that could be run.
+        let Some((pipeline, batch)) = &mut self.pipeline else { return };
+        let mut out = |egress: u16, frame: &[u8]| send(self.shared, self.ports, pipeline, self.now, egress, frame);
+        let mut told = |text: String| {
+            if let Some(tracer) = &self.shared.tracer {
+                tracer.lock().unwrap_or_else(PoisonError::into_inner).write(&text);
+            }
+        };
+        batch.serve_queues(self.now.nanoseconds, &mut out, &mut told);
+    }
+}
+
+/// Sends a frame that the pipeline hands out.
+#[inline]
+fn send(shared: &Shared, ports: &mut Ports, pipeline: &ForwardingPipeline, now: Now, egress: PortId, frame: &[u8]) {
+    if let Some(port) = ports.get(egress) {
+        port.send(now, frame);
+    } else if egress == shared.cpu_port {
+        shared.packet_in(pipeline, frame);
+    } else {
+        shared.counters.no_such_port.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dmux_softswitch::pipeline::queue::{MAX_QUEUE_DEPTH, QueueConfig};
 use dmux_softswitch::ports::link::{DEFAULT_QUEUE_FRAMES, MAX_QUEUE_FRAMES};
 use dmux_softswitch::ports::{Device, PortSpec};
 use dmux_softswitch::{PortError, Switch, SwitchError};
@@ -18,7 +19,15 @@ fn an_interface_by_itself_is_a_plain_port() {
     let port = parse("1@veth0");
     assert_eq!((port.number, port.device), (1, Device::Interface("veth0".to_owned())));
     assert!(port.link.is_plain());
-    assert_eq!(port.pcap, None);
+    assert_eq!((port.pcap, port.egress), (None, None));
+}
+
+#[test]
+fn a_port_may_have_egress_queues() {
+    let queues = |text: &str| parse(text).egress.unwrap();
+    let config = |rate, depth| QueueConfig { packets_per_second: Some(rate), depth };
+    assert_eq!(queues("1@veth0,egress-rate=250"), config(250, 64));
+    assert_eq!(queues("1@veth0,egress-depth=9,egress-rate=1000000000"), config(1_000_000_000, 9));
 }
 
 #[test]
@@ -91,6 +100,10 @@ fn what_is_not_understood_is_refused_with_its_reason_and_the_grammar() {
         ("1@veth0,rate=1001gbit", "not between"),
         ("1@veth0,queue=0", "not a number of frames"),
         ("1@veth0,queue=100001", "not a number of frames"),
+        ("1@veth0,egress-rate=0", "not a number from 1 to 1000000000"),
+        ("1@veth0,egress-rate=10mbit", "not a number from 1 to 1000000000"),
+        ("1@veth0,egress-rate=1,egress-depth=16385", "not a number from 1 to 16384"),
+        ("1@veth0,egress-depth=5", "without egress-rate has no effect"),
         ("1@veth0,seed=x", "not a whole number"),
         ("1@veth0,pcap=", "names no file"),
         ("1@udp:", "LOCAL>REMOTE"),
@@ -149,12 +162,14 @@ proptest! {
         rate in proptest::option::of(1u64..=1_000_000_000_000),
         queue in 1usize..=MAX_QUEUE_FRAMES,
         seed: u64,
+        egress in proptest::option::of((1u64..=1_000_000_000, 1usize..=MAX_QUEUE_DEPTH)),
         udp: bool,
     ) {
         let device = if udp { "udp:127.0.0.1:5001>127.0.0.1:5002" } else { "veth0" };
         let rate = rate.map(|r| format!(",rate={r}bit")).unwrap_or_default();
         let loss = f64::from(loss_ppm) / 1e4;
-        let text = format!("{number}@{device},delay={delay_us}us,loss={loss}%{rate},queue={queue},seed={seed}");
+        let egress = egress.map(|(rate, depth)| format!(",egress-rate={rate},egress-depth={depth}")).unwrap_or_default();
+        let text = format!("{number}@{device},delay={delay_us}us,loss={loss}%{rate},queue={queue},seed={seed}{egress}");
         let port = parse(&text);
         prop_assert_eq!(parse(&port.to_string()), port);
     }

@@ -6,6 +6,7 @@ mod p4runtime_support;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use dmux_softswitch::pipeline::queue::{QueueConfig, QueueStatistics};
 use dmux_softswitch::ports::LinkConfig;
 use dmux_softswitch::{MemoryPort, Switch};
 use p4runtime_support::*;
@@ -83,6 +84,22 @@ fn a_flow_stays_in_order_through_every_kind_of_port() {
     assert_eq!(switch.worker_received().len(), WORKERS);
     assert!(switch.worker_received().iter().all(|n| *n > 0), "{:?}", switch.worker_received());
     assert_eq!(switch.worker_received().iter().sum::<u64>(), 2 * all);
+}
+
+#[test]
+fn a_flow_stays_in_order_through_egress_queues() {
+    let switch = portal_switch_of(WORKERS);
+    let plain = LinkConfig::default();
+    let sources: Vec<_> = (1..=SOURCES).map(|n| switch.add_memory_port(n, &plain).unwrap()).collect();
+    let queued = switch.add_memory_port(100, &plain).unwrap();
+    // So deep that nothing is dropped, and a rate at which packets do wait.
+    let depth = 2 * WINDOW as usize * usize::from(SOURCES);
+    switch.set_egress_queues(100, QueueConfig { packets_per_second: Some(200_000), depth });
+    check_order(&switch, &sources, &queued);
+
+    let all = u64::from(FRAMES) * u64::from(SOURCES);
+    assert_eq!(switch.port_statistics()[&100].sent_frames, all);
+    assert_eq!(switch.egress_queues()[&100], [QueueStatistics { depth: 0, queued: all, dropped: 0 }]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ mod marks;
 mod native;
 mod ops;
 mod program;
+pub mod queue;
+mod queues;
 pub mod replication;
 mod stacks;
 mod tables;
@@ -46,5 +48,6 @@ pub use info::{
 pub(crate) use json::cut_number;
 pub use marks::Marking;
 pub use program::Program;
+pub use queues::EgressQueues;
 pub use tables::{Clock, Dataplane, Idled, Txn};
 pub use target::{DEFAULT_DROP_PORT, MAX_PRIORITIES, Target};

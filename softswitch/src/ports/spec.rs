@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::pipeline::queue::{DEFAULT_QUEUE_DEPTH, MAX_QUEUE_DEPTH, MAX_QUEUE_RATE, QueueConfig};
+
 use super::link::{DEFAULT_QUEUE_FRAMES, LinkConfig, MAX_DELAY, MAX_QUEUE_FRAMES};
 use super::{PortError, PortId};
 
 /// The grammar in one sentence, printed with every refusal.
 pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name, tap:NAME, udp:LOCAL>REMOTE or \
 pcap:IN>OUT, \
-and OPTION is delay=5ms, loss=0.1%, rate=10mbit, queue=1000, seed=7 or pcap=FILE; \
+and OPTION is delay=5ms, loss=0.1%, rate=10mbit, queue=1000, egress-rate=1000, egress-depth=64, seed=7 or pcap=FILE; \
 for example 1@veth0,delay=5ms or 2@udp:127.0.0.1:5001>127.0.0.1:5002,loss=1%";
 
 /// The longest interface name Linux has (`IFNAMSIZ` less the terminating zero).
@@ -56,6 +58,8 @@ pub enum Device {
 ///         | "loss=" PERCENT                  0% to 100%, decimals allowed: 0.1%
 ///         | "rate=" RATE                     bit, kbit, mbit or gbit a second: 10mbit
 ///         | "queue=" FRAMES                  how many frames may wait for the rate (default 1000)
+///         | "egress-rate=" NUMBER            packets a second that go from ingress to egress, of each priority
+///         | "egress-depth=" PACKETS          how many of each priority may wait for that (default 64)
 ///         | "seed=" NUMBER                   of the loss (default: the port number), so that a run repeats
 ///         | "pcap=" FILE                     a capture of both directions, without a comma in its name
 /// ```
@@ -79,6 +83,8 @@ pub struct PortSpec {
     pub link: LinkConfig,
     /// Where to write what crosses the port.
     pub pcap: Option<PathBuf>,
+    /// How packets for the port wait before egress; `None` if they do not.
+    pub egress: Option<QueueConfig>,
 }
 
 impl FromStr for PortSpec {
@@ -96,6 +102,7 @@ fn parse(text: &str) -> Result<PortSpec, String> {
     let device = parse_device(parts.next().unwrap_or_default())?;
     let mut link = LinkConfig { seed: u64::from(number), ..LinkConfig::default() };
     let mut pcap = None;
+    let mut egress: Option<QueueConfig> = None;
     let mut seen: Vec<&str> = Vec::new();
     for option in parts {
         let (name, value) = option.split_once('=').ok_or_else(|| format!("the option \"{option}\" has no \"=\""))?;
@@ -108,13 +115,24 @@ fn parse(text: &str) -> Result<PortSpec, String> {
             "loss" => link.loss = parse_loss(value)?,
             "rate" => link.rate_bits_per_second = Some(parse_rate(value)?),
             "queue" => link.queue_frames = parse_queue(value)?,
+            "egress-rate" => {
+                let rate = parse_number(name, value, MAX_QUEUE_RATE)?;
+                egress.get_or_insert_default().packets_per_second = Some(rate);
+            }
+            "egress-depth" => {
+                // No deeper than a `usize` counts.
+                egress.get_or_insert_default().depth = parse_number(name, value, MAX_QUEUE_DEPTH as u64)? as usize;
+            }
             "seed" => link.seed = value.parse().map_err(|_| format!("the seed \"{value}\" is not a whole number"))?,
             "pcap" if value.is_empty() => return Err("pcap= names no file".to_owned()),
             "pcap" => pcap = Some(PathBuf::from(value)),
             _ => return Err(format!("there is no option \"{name}\"")),
         }
     }
-    Ok(PortSpec { number, device, link, pcap })
+    if egress.is_some_and(|e| e.packets_per_second.is_none()) {
+        return Err("egress-depth without egress-rate has no effect: without a rate, no packet waits".to_owned());
+    }
+    Ok(PortSpec { number, device, link, pcap, egress })
 }
 
 fn parse_device(text: &str) -> Result<Device, String> {
@@ -202,6 +220,14 @@ fn parse_rate(text: &str) -> Result<u64, String> {
     Ok(bits.round() as u64)
 }
 
+/// A number from 1 up.
+fn parse_number(name: &str, text: &str, most: u64) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(format!("{name}={text} is not a number from 1 to {most}")),
+    }
+}
+
 fn parse_queue(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(frames) if (1..=MAX_QUEUE_FRAMES).contains(&frames) => Ok(frames),
@@ -236,6 +262,14 @@ impl fmt::Display for PortSpec {
         }
         if self.link.queue_frames != DEFAULT_QUEUE_FRAMES {
             write!(f, ",queue={}", self.link.queue_frames)?;
+        }
+        if let Some(egress) = self.egress {
+            if let Some(rate) = egress.packets_per_second {
+                write!(f, ",egress-rate={rate}")?;
+            }
+            if egress.depth != DEFAULT_QUEUE_DEPTH {
+                write!(f, ",egress-depth={}", egress.depth)?;
+            }
         }
         if self.link.seed != u64::from(self.number) {
             write!(f, ",seed={}", self.link.seed)?;

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::shared::{Shared, SwitchCounters};
 use super::{INJECT_QUEUE, Switch, SwitchError};
-use crate::pipeline::{MAX_PRIORITIES, Marking, Target};
+use crate::pipeline::{EgressQueues, MAX_PRIORITIES, Marking, Target};
 use crate::ports::carrier::LinkWatch;
 use crate::ports::files::Replay;
 use crate::ports::wake::Waker;
@@ -131,6 +131,7 @@ impl SwitchBuilder {
             port_states: Arc::default(),
             telling: Mutex::default(),
             counters: SwitchCounters::default(),
+            queues: Arc::new(EgressQueues::new(target.priority_queues)),
             stopping: AtomicBool::new(false),
             injected,
             worker_ended: watch::channel(false).0,

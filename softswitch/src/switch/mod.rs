@@ -14,6 +14,7 @@ use dmux_p4rt::p4::config::v1::P4Info;
 use dmux_p4rt::p4::v1;
 use tokio::net::TcpListener;
 
+use crate::pipeline::queue::{QueueConfig, QueueStatistics};
 use crate::pipeline::{MAX_PRIORITIES, WorkerStats};
 use crate::ports::carrier::LinkWatch;
 use crate::ports::files::Replay;
@@ -116,6 +117,9 @@ impl Switch {
         let receive = if observer.is_none() { self.workers.count() } else { 1 };
         let opened = ports::open(&spec.device, &self.replay, receive, self.workers.count())?;
         let (address, carrier) = (opened.address, opened.carrier);
+        if let Some(egress) = spec.egress {
+            self.set_egress_queues(spec.number, egress);
+        }
         self.attach(spec.number, opened.receive, opened.transmit, &spec.link, observer)?;
         match carrier {
             Some(carrier) => {
@@ -124,6 +128,19 @@ impl Switch {
             None => drop(self.shared.port_states.set(spec.number, true)),
         }
         Ok(address)
+    }
+
+    /// Gives a port egress queues, one for each priority, or changes the depth and rate of those that it has. Nobody waits
+    /// for a port that was never given any, and nothing can take them away again: without a rate, packets pass through
+    /// them.
+    pub fn set_egress_queues(&self, port: PortId, config: QueueConfig) {
+        self.shared.queues.configure(port, config);
+    }
+
+    /// What is in the egress queues of each port that has any, and what they have done; the lowest priority first.
+    #[must_use]
+    pub fn egress_queues(&self) -> BTreeMap<PortId, Vec<QueueStatistics>> {
+        self.shared.queues.statistics()
     }
 
     /// Adds a port in memory and returns its outside end.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use super::{INJECT_QUEUE, SwitchStatistics};
-use crate::pipeline::{Clock, Target, WorkerStats};
+use crate::pipeline::{Clock, EgressQueues, Target, WorkerStats};
 use crate::ports::wake::Waker;
 use crate::ports::{MAX_FRAME, PortId, PortStates};
 use crate::server::config::ForwardingPipeline;
@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     /// Held while a pipeline is told of port states, so that it hears of them in order.
     pub(super) telling: Mutex<()>,
     pub(crate) counters: SwitchCounters,
+    /// Where packets wait for ports that have egress queues.
+    pub(crate) queues: Arc<EgressQueues>,
     pub(crate) stopping: AtomicBool,
     pub(super) injected: SyncSender<Vec<u8>>,
     /// Turns true when a worker has ended, however it did.

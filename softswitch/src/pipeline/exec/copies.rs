@@ -10,9 +10,10 @@
 
 use super::super::compile::copies::instance;
 use super::super::layout::{Field, Slot};
+use super::super::queues::EgressQueues;
 use super::super::replication::{CloneSession, MAX_SESSION, Replica};
 use super::machine::Machine;
-use super::{ASSERT_FAILED, DEFERRED, KEPT, Kept, MAX_COPIES, MAX_PASSES, RECIRCULATE, Verdict};
+use super::{ASSERT_FAILED, DEFERRED, KEPT, Kept, MAX_COPIES, MAX_PASSES, QUEUES, RECIRCULATE, Verdict};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ pub(crate) struct Work {
     pub cut_off: u64,
     pub no_session: u64,
     pub copies: u64,
+    /// Where packets wait for ports that have queues.
+    pub queues: Option<Arc<EgressQueues>>,
 }
 
 impl Work {
@@ -109,6 +112,7 @@ impl Machine<'_, '_> {
         let session = self.dp.replication().session(asked as u16 & MAX_SESSION);
         let Some(session) = session.filter(|s| !s.replicas.is_empty()) else {
             self.work.no_session += 1;
+            self.trace.line("not cloned: the session has no replicas, or is not there");
             return None;
         };
         Some((session, self.keep((asked >> 16) as usize)))
@@ -256,7 +260,8 @@ impl Machine<'_, '_> {
         if port == u64::from(self.p.target.drop_port) {
             return false;
         }
-        if self.pkt.flags & DEFERRED == 0 {
+        let waits = || self.work.queues.as_ref().is_some_and(|q| q.has(port as u16));
+        if self.pkt.flags & DEFERRED == 0 && !(self.pkt.flags & QUEUES != 0 && waits()) {
             self.start_egress(port);
             return true;
         }

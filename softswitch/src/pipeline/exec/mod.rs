@@ -22,6 +22,7 @@ mod trace;
 mod tree;
 
 use super::program::Program;
+use super::queues::EgressQueues;
 use super::tables::{Dataplane, Side};
 pub use ahead::AHEAD;
 use ahead::Ahead;
@@ -33,6 +34,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use trace::Trace;
 
+pub(crate) use copies::Later;
 pub use stats::WorkerStats;
 pub use trace::MAX_TRACE_BYTES;
 
@@ -67,6 +69,10 @@ const DEFERRED: u8 = 1 << 1;
 const RECIRCULATE: u8 = 1 << 2;
 /// The frame is kept in [`Work`].
 const KEPT: u8 = 1 << 3;
+/// Some ports have egress queues.
+const QUEUES: u8 = 1 << 4;
+/// The packet's way is told.
+const TRACED: u8 = 1 << 5;
 
 /// The values of a field list.
 pub(crate) struct Kept {
@@ -112,6 +118,8 @@ pub struct Batch<'w, 'd> {
     worker: &'w mut Worker,
     dp: &'d Dataplane,
     side: std::sync::RwLockReadGuard<'d, Side>,
+    /// What every packet has.
+    flags: u8,
 }
 
 impl Worker {
@@ -138,6 +146,13 @@ impl Worker {
     /// Makes the numbers that the program draws repeat: the same seed, the same numbers from here on.
     pub fn seed(&mut self, seed: u64) {
         self.scratch.seed(seed);
+    }
+
+    /// Lets packets for ports that have queues wait in them; [`Batch::serve_queues`] runs them on. Without, none waits.
+    #[must_use]
+    pub fn with_queues(mut self, queues: Arc<EgressQueues>) -> Self {
+        self.work.queues = Some(queues);
+        self
     }
 
     /// What it did so far.
@@ -167,10 +182,11 @@ impl Worker {
             *self = Self::new(dp);
             (self.stats, self.work) = (stats, work);
         }
+        let flags = if self.work.queues.as_ref().is_some_and(|q| q.any()) { QUEUES } else { 0 };
         let side = dp.read();
         // SAFETY: as in `Batch::process`.
         self.ahead.begin(&side, unsafe { Slots::new(&mut self.slots) });
-        Batch { side, worker: self, dp }
+        Batch { side, worker: self, dp, flags }
     }
 }
 
@@ -202,40 +218,12 @@ impl Batch<'_, '_> {
         s.set_field(p.std.packet_length, frame.len() as u64);
         s.set_field(p.std.ingress_ts, now_us);
         let start = p.start;
-        let done = w.run(self.dp, &self.side, Packet::new(frame, ingress_port, now_us), start);
+        let pkt = Packet { flags: self.flags, ..Packet::new(frame, ingress_port, now_us) };
+        let done = w.run(self.dp, &self.side, pkt, start);
         w.settle(&done, out);
-        if done.flags != 0 || done.verdict == Verdict::Deferred {
+        if done.flags & !QUEUES != 0 || done.verdict == Verdict::Deferred {
             self.rest(&done, now_us, out);
         }
-    }
-}
-
-impl Batch<'_, '_> {
-    /// Like [`process`](Self::process), and tells the packet's way: in detail, if the program was compiled with
-    /// [`Marking::Steps`](super::Marking::Steps).
-    pub fn process_traced(
-        &mut self,
-        ingress_port: u16,
-        frame: &[u8],
-        now_us: u64,
-        out: &mut impl FnMut(u16, &[u8]),
-    ) -> String {
-        self.worker.trace.begin(ingress_port, frame);
-        let before = self.worker.stats();
-        let mut sent = Vec::new();
-        self.process(ingress_port, frame, now_us, &mut |port, frame| {
-            sent.push((port, frame.to_vec()));
-            out(port, frame);
-        });
-        let after = self.worker.stats();
-        let trace = &mut self.worker.trace;
-        sent.iter().for_each(|(port, frame)| trace.sent(*port, frame));
-        for ((name, before), (_, after)) in before.drops().iter().zip(after.drops()) {
-            if *before != after {
-                trace.outcome(&format!("dropped: {name}"));
-            }
-        }
-        trace.end()
     }
 }
 

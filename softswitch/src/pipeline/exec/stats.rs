@@ -9,12 +9,16 @@ pub struct WorkerStats {
     pub received: u64,
     /// Frames handed out.
     pub sent: u64,
-    /// Frames that the program dropped (`egress_spec` 511).
+    /// Frames that the program dropped (`egress_spec` is the drop port).
     pub dropped: u64,
     /// Frames for a multicast group that has no replicas, or is not there.
     pub no_group: u64,
     /// Frames and copies with a `priority` that no egress queue has.
     pub no_queue: u64,
+    /// Frames and copies that waited in an egress queue.
+    pub queued: u64,
+    /// Frames and copies that found an egress queue full, or waited in one when the program was replaced.
+    pub queue_dropped: u64,
     /// Clones asked for of a session that has no replicas, or is not there.
     pub no_session: u64,
     /// Copies made by multicast groups and clone sessions.
@@ -32,11 +36,12 @@ pub struct WorkerStats {
 impl WorkerStats {
     /// The packets that were dropped, by reason.
     #[must_use]
-    pub fn drops(&self) -> [(&'static str, u64); 6] {
+    pub fn drops(&self) -> [(&'static str, u64); 7] {
         [
             ("by the program", self.dropped),
             ("multicast group without replicas", self.no_group),
             ("no queue for its priority", self.no_queue),
+            ("egress queue full", self.queue_dropped),
             ("cloned or started again too often", self.cut_off),
             ("longer than a frame can be", self.oversize),
             ("assert or assume failed", self.assert_failed),
@@ -51,6 +56,8 @@ impl AddAssign for WorkerStats {
         self.dropped += other.dropped;
         self.no_group += other.no_group;
         self.no_queue += other.no_queue;
+        self.queued += other.queued;
+        self.queue_dropped += other.queue_dropped;
         self.oversize += other.oversize;
         self.assert_failed += other.assert_failed;
         self.no_session += other.no_session;

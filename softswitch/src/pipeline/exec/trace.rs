@@ -3,8 +3,12 @@
 //! The program's marks say where the packet is; what a step has done is seen by comparing every named value with what
 //! it was at the mark before.
 
+use super::super::compile::copies::instance;
 use super::super::marks::{Mark, Named};
 use super::super::program::Program;
+use super::copies::{Later, Start};
+use super::later::Waited;
+use super::{Batch, Done, MAX_FRAME, RECIRCULATE, TRACED, Verdict, Worker};
 use std::fmt::Write;
 
 /// The longest text about one packet. What would come after is left out.
@@ -38,14 +42,19 @@ impl Trace {
         line!(self.text, "received at port {ingress_port}, {} bytes: {}", frame.len(), Bytes(frame));
     }
 
-    /// Says what left.
-    pub(super) fn sent(&mut self, port: u16, frame: &[u8]) {
-        line!(self.text, "  sent to port {port}, {} bytes: {}", frame.len(), Bytes(frame));
+    /// Goes on with a packet that has waited.
+    fn begin_again(&mut self, what: &str, ingress_port: u16, frame: &[u8]) {
+        self.on = true;
+        self.text.clear();
+        let bytes = frame.len();
+        line!(self.text, "{what}; received at port {ingress_port}, {bytes} bytes: {}", Bytes(frame));
     }
 
-    /// Says what became of the packet otherwise.
-    pub(super) fn outcome(&mut self, what: &str) {
-        line!(self.text, "  {what}");
+    /// Says something of a packet.
+    pub(super) fn line(&mut self, what: &str) {
+        if self.on && self.text.len() <= MAX_TRACE_BYTES {
+            line!(self.text, "  {what}");
+        }
     }
 
     /// The whole text.
@@ -108,6 +117,86 @@ impl Trace {
         }
         self.before.clear();
         self.before.extend_from_slice(slots);
+    }
+}
+
+impl Batch<'_, '_> {
+    /// Like [`process`](Self::process), and tells the packet's way: in detail, if the program was compiled with
+    /// [`Marking::Steps`](super::super::Marking::Steps).
+    pub fn process_traced(
+        &mut self,
+        ingress_port: u16,
+        frame: &[u8],
+        now_us: u64,
+        out: &mut impl FnMut(u16, &[u8]),
+    ) -> String {
+        self.worker.trace.begin(ingress_port, frame);
+        if frame.len() > MAX_FRAME {
+            self.worker.trace.line("dropped: longer than a frame can be");
+        }
+        self.flags |= TRACED;
+        let before = self.worker.work.cut_off;
+        self.process(ingress_port, frame, now_us, out);
+        self.flags &= !TRACED;
+        if self.worker.work.cut_off != before {
+            self.worker.trace.line("dropped: cloned or started again too often");
+        }
+        self.worker.trace.end()
+    }
+
+    /// Tells how a packet goes on that has waited in a queue, if its way is told.
+    pub(super) fn trace_waited(&mut self, port: u16, later: &Later, waited: &Waited, now_us: u64) {
+        let us = now_us.saturating_sub(waited.since_us);
+        let what = format!("from queue {} of port {port}, after {us} us", waited.priority);
+        self.worker.trace.begin_again(&what, later.ingress_port, &later.frame);
+    }
+}
+
+impl Worker {
+    /// Tells what a run of a packet has come to.
+    pub(super) fn trace_done(&mut self, done: &Done) {
+        let frame = &self.out[done.sent.clone()];
+        let (bytes, shown) = (frame.len(), Bytes(frame));
+        let text = match done.verdict {
+            Verdict::Sent if done.flags & RECIRCULATE != 0 => format!("recirculates, {bytes} bytes: {shown}"),
+            Verdict::Sent if bytes > MAX_FRAME => "dropped: longer than a frame can be".to_owned(),
+            Verdict::Sent => format!("sent to port {}, {bytes} bytes: {shown}", done.port),
+            Verdict::Dropped => "dropped by the program".to_owned(),
+            Verdict::NoGroup => "dropped: the multicast group has no replicas, or is not there".to_owned(),
+            Verdict::NoQueue => "dropped: no queue for its priority".to_owned(),
+            Verdict::AssertFailed => "dropped: an assert or assume failed".to_owned(),
+            // What it has led to comes next.
+            Verdict::Deferred => return,
+        };
+        self.trace.line(&text);
+    }
+
+    /// Tells that a packet waits, or cannot.
+    pub(super) fn trace_parked(&mut self, port: u16, priority: u64, taken: bool) {
+        let what = if taken { "waits in" } else { "dropped: no room in" };
+        self.trace.line(&format!("{what} queue {priority} of port {port}"));
+    }
+
+    /// Tells that a packet goes on that something else has led to.
+    pub(super) fn trace_later(&mut self, later: &Later) {
+        let text = match &later.start {
+            Start::Again { instance, .. } if *instance == instance::RESUBMITTED => {
+                "resubmitted: parsed again".to_owned()
+            }
+            Start::Again { .. } => "recirculated: parsed again".to_owned(),
+            Start::Copy { .. } => "clone of the frame as it came: parsed again".to_owned(),
+            Start::Egress { port, rid: None, .. } => format!("the packet itself goes on to port {port}"),
+            Start::Egress { port, rid: Some(rid), class, .. } => {
+                let class = if *class == 0 { String::new() } else { format!(", class of service {class}") };
+                format!("copy to port {port}, instance {rid}{class}")
+            }
+        };
+        self.trace.line(&text);
+        // What was seen last is of another packet.
+        self.trace.before.clear();
+        if let Start::Egress { slots, .. } = &later.start {
+            self.trace.before.extend_from_slice(slots);
+        }
     }
 }
 
