@@ -33,7 +33,7 @@ pub(crate) enum Mark {
     /// A step of such a part: an extraction, a primitive.
     Step(String),
     /// A table is applied to this key.
-    Key { table: String, parts: Vec<Named> },
+    Key { table: usize, parts: Vec<Named> },
     /// What the table came to.
     Way { table: usize, hit: bool, action: Option<String>, args: Vec<Named> },
 }

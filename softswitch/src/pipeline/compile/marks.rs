@@ -66,7 +66,6 @@ impl Compiler<'_> {
             Some(Named { name: field.name.clone(), slot, width: field.width })
         };
         let parts = info.key.iter().enumerate().filter_map(named).collect();
-        let table = info.name.clone();
         self.mark(Mark::Key { table, parts });
     }
 

@@ -13,6 +13,7 @@ mod deparse;
 mod digest;
 mod later;
 pub(crate) mod machine;
+mod matched;
 mod rare;
 mod scratch;
 pub(crate) mod slots;

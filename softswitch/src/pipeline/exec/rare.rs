@@ -87,7 +87,7 @@ impl Machine<'_, '_> {
                     if let Mark::Way { table, hit, .. } = mark {
                         self.dp.tally(*table, *hit);
                     }
-                    self.trace.note(p, self.s.all(), mark);
+                    self.trace.note(self.dp, self.side, self.s.all(), mark);
                 }
             }
             ref wide_op => self.wide_op(wide_op),

@@ -6,8 +6,10 @@
 use super::super::compile::copies::instance;
 use super::super::marks::{Mark, Named};
 use super::super::program::Program;
+use super::super::tables::{Dataplane, Side};
 use super::copies::{Later, Start};
 use super::later::Waited;
+use super::matched;
 use super::{Batch, Done, MAX_FRAME, RECIRCULATE, TRACED, Verdict, Worker};
 use std::fmt::Write;
 
@@ -24,6 +26,8 @@ pub(crate) struct Trace {
     text: String,
     /// Values at the mark before.
     before: Vec<u64>,
+    /// The entry that the table finds which is applied now.
+    entry: Option<String>,
 }
 
 /// Writes a line; writing to a string does not fail.
@@ -64,10 +68,11 @@ impl Trace {
     }
 
     /// A mark on the packet's way.
-    pub(super) fn note(&mut self, p: &Program, slots: &[u64], mark: &Mark) {
+    pub(super) fn note(&mut self, dp: &Dataplane, side: &Side, slots: &[u64], mark: &Mark) {
         if !self.on || self.text.len() > MAX_TRACE_BYTES {
             return;
         }
+        let p = dp.program();
         self.changes(p, slots);
         match mark {
             Mark::Part(text) => {
@@ -77,10 +82,15 @@ impl Trace {
                 line!(self.text, "    {text}");
             }
             Mark::Key { table, parts } => {
-                line!(self.text, "  table {table}: {}", List(parts, slots));
+                line!(self.text, "  table {}: {}", p.tables[*table].name, List(parts, slots));
+                // What the lookup is about to find: its action may change the key.
+                self.entry = dp.matched(side, *table, slots).map(|e| matched::describe(p, &p.tables[*table], &e));
             }
             Mark::Way { hit, action, args, .. } => {
                 let found = if *hit { "hit" } else { "miss" };
+                if let Some(entry) = self.entry.take().filter(|_| *hit) {
+                    line!(self.text, "    entry {entry}");
+                }
                 match action {
                     Some(action) => {
                         line!(self.text, "    {found}: {action}({})", List(args, slots));

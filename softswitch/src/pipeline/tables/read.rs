@@ -58,6 +58,17 @@ impl Dataplane {
         })
     }
 
+    /// The entry that a packet with these slots finds, for who wants to tell about it: nothing is counted.
+    #[cold]
+    pub(crate) fn matched(&self, side: &Side, t: usize, s: &[u64]) -> Option<EntryView> {
+        let (shared, table) = (self.shared.get(t)?, side.tables.get(t)?);
+        if shared.keyless {
+            return None;
+        }
+        let entry = table.index.lookup(&shared.records, &shared.packed, &shared.ranges, s)?;
+        self.view(t, entry, side)
+    }
+
     fn with_entry<R>(
         &self,
         TableIx(t): TableIx,
