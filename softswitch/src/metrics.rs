@@ -219,8 +219,21 @@ fn totals(text: &mut Text, switch: &Switch) {
     ] {
         text.sample("dmux_packet_ins_total", &[("result", &result)], n);
     }
+    let server = switch.server_statistics();
     text.family("dmux_p4runtime_streams", "gauge", "Streams that controllers have open.");
-    text.sample("dmux_p4runtime_streams", &[], switch.open_streams() as u64);
+    text.sample("dmux_p4runtime_streams", &[], server.open_streams as u64);
+    text.family("dmux_p4runtime_streams_opened_total", "counter", "Streams that controllers have ever opened.");
+    text.sample("dmux_p4runtime_streams_opened_total", &[], server.streams);
+    let codes = [
+        ("dmux_p4runtime_writes_total", "Write requests, by the code of the answer.", &server.writes),
+        ("dmux_p4runtime_updates_total", "Updates in requests not refused as a whole, by their code.", &server.updates),
+    ];
+    for (name, help, counts) in codes {
+        text.family(name, "counter", help);
+        for (code, n) in counts {
+            text.sample(name, &[("code", code)], *n);
+        }
+    }
     text.family("dmux_worker_received_frames_total", "counter", "Frames received by each packet thread.");
     for (worker, n) in switch.worker_received().into_iter().enumerate() {
         text.sample("dmux_worker_received_frames_total", &[("worker", &worker)], n);

@@ -13,6 +13,7 @@ use p4runtime_support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tonic::Code;
 
 async fn request(address: std::net::SocketAddr, text: &str) -> String {
     let mut connection = TcpStream::connect(address).await.unwrap();
@@ -129,4 +130,35 @@ fn a_trace_tells_a_packets_way_and_leaves_it_as_it_is() {
         rest = &rest[at + step.len()..];
     }
     assert!(!text.contains("packet 2"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_controllers_write_is_counted_by_what_became_of_it() {
+    let (rig, mut controller) = Rig::loaded().await;
+    let mut backup = rig.connect().await;
+    assert_ne!(backup.arbitrate(0).await.unwrap().0, Code::Ok);
+    let wire = |port: u8| insert(entry("wire", vec![(1, exact(&[port]))], action("send", &[b"\x02"])));
+    assert_eq!(controller.write(vec![wire(1), wire(2)]).await, [Code::Ok, Code::Ok]);
+    assert_eq!(controller.write(vec![wire(3), wire(1)]).await, [Code::Ok, Code::AlreadyExists]);
+    assert_eq!(backup.try_write(vec![wire(4), wire(5)]).await.unwrap_err().code(), Code::PermissionDenied);
+    drop(backup);
+    let deadline = Instant::now() + PATIENCE;
+    while rig.switch.server_statistics().open_streams != 1 {
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    let text = metrics::render(&rig.switch);
+    for line in [
+        "dmux_p4runtime_updates_total{code=\"OK\"} 3",
+        "dmux_p4runtime_updates_total{code=\"ALREADY_EXISTS\"} 1",
+        "dmux_p4runtime_writes_total{code=\"OK\"} 1",
+        "dmux_p4runtime_writes_total{code=\"UNKNOWN\"} 1",
+        "dmux_p4runtime_writes_total{code=\"PERMISSION_DENIED\"} 1",
+        "dmux_p4runtime_streams 1",
+        "dmux_p4runtime_streams_opened_total 2",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+    }
+    assert_eq!(text.lines().filter(|l| l.starts_with("dmux_p4runtime_updates_total")).count(), 2, "{text}");
+    rig.stop().await;
 }

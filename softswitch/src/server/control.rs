@@ -25,6 +25,7 @@ use super::digest;
 use super::error::Refused;
 use super::role::{self, Access};
 use super::stream::{StreamReceiver, StreamSender, channel};
+use super::tally::Codes;
 use crate::switch::{Listener, Shared};
 
 /// Streams that may be open at once, arbitrated or not.
@@ -42,6 +43,10 @@ pub(crate) struct Control {
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
     /// Saved but not committed (VERIFY_AND_SAVE): reads and writes mean it until COMMIT makes it live.
     pub(crate) saved: Mutex<Option<Arc<ForwardingPipeline>>>,
+    /// Updates by what became of each, in requests whose updates were looked at.
+    pub(crate) updates: Codes,
+    /// Write requests.
+    pub(crate) writes: Codes,
     streams: Mutex<Streams>,
 }
 
@@ -101,6 +106,8 @@ impl Control {
             reads: Arc::new(Semaphore::new(MAX_READS)),
             waiting_bytes: Arc::new(AtomicUsize::new(0)),
             saved: Mutex::default(),
+            updates: Codes::default(),
+            writes: Codes::default(),
             streams: Mutex::new(streams),
         }
     }
@@ -140,8 +147,10 @@ impl Control {
         Err(Status::not_found(unknown.to_string()))
     }
 
-    pub(crate) fn open_streams(&self) -> usize {
-        self.streams().open.len()
+    /// Streams that are open, and those that ever were.
+    pub(crate) fn stream_counts(&self) -> (usize, u64) {
+        let streams = self.streams();
+        (streams.open.len(), streams.next)
     }
 
     /// Registers a new stream: its id, what is sent on it, and what changes (fails) when it is to end.

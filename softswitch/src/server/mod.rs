@@ -38,6 +38,7 @@ pub(crate) mod replication;
 pub mod role;
 mod service;
 pub mod stream;
+mod tally;
 mod value;
 mod value_set;
 mod write;

@@ -12,7 +12,7 @@ use dmux_p4rt::p4::v1::write_request::Atomicity;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::answer::{Answer, MAX_READS, answer};
 use super::arbitration::StreamId;
@@ -117,15 +117,9 @@ impl P4Runtime for Service {
     async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
         let _gate = self.0.gate.write().await;
-        #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
-        let role = role_name(request.role, request.role_id);
-        let access = self.0.authorize(request.device_id, &role, request.election_id)?;
-        let pipeline = self.0.pipeline()?;
-        let atomicity = Atomicity::try_from(request.atomicity)
-            .map_err(|_| Status::invalid_argument("the atomicity is not one that P4Runtime knows"))?;
-        let results = pipeline.write(&access, &request.updates, atomicity)?;
-        batch_status("update", &results)?;
-        Ok(Response::new(v1::WriteResponse {}))
+        let written = write(&self.0, request);
+        self.0.writes.add(written.as_ref().map_or_else(Status::code, |()| Code::Ok), 1);
+        written.map(|()| Response::new(v1::WriteResponse {}))
     }
 
     type ReadStream = Answer;
@@ -224,6 +218,19 @@ async fn run_stream(
         }
     }
     control.close_stream(id).await;
+}
+
+/// §12. The caller holds the gate.
+fn write(control: &Control, request: v1::WriteRequest) -> Result<(), Status> {
+    #[expect(deprecated, reason = "a client of P4Runtime 1.0 names its role by number")]
+    let role = role_name(request.role, request.role_id);
+    let access = control.authorize(request.device_id, &role, request.election_id)?;
+    let pipeline = control.pipeline()?;
+    let atomicity = Atomicity::try_from(request.atomicity)
+        .map_err(|_| Status::invalid_argument("the atomicity is not one that P4Runtime knows"))?;
+    let results = pipeline.write(&access, &request.updates, atomicity)?;
+    control.updates.add_all(&results);
+    batch_status("update", &results)
 }
 
 /// §14. The caller holds the gate and has checked the primary.

@@ -58,6 +58,19 @@ pub struct SwitchStatistics {
     pub digest_lists_dropped: u64,
 }
 
+/// What controllers have done over P4Runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatistics {
+    /// Streams that are open.
+    pub open_streams: usize,
+    /// Streams that were ever opened.
+    pub streams: u64,
+    /// Write requests by the code of the answer; one with any failed update is UNKNOWN (§12.3).
+    pub writes: Vec<(&'static str, u64)>,
+    /// Updates by their own codes, in requests that were not refused as a whole.
+    pub updates: Vec<(&'static str, u64)>,
+}
+
 /// Why a switch could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SwitchError {
@@ -202,10 +215,12 @@ impl Switch {
         sum
     }
 
-    /// How many streams controllers have open.
+    /// What controllers have done.
     #[must_use]
-    pub fn open_streams(&self) -> usize {
-        self.control.open_streams()
+    pub fn server_statistics(&self) -> ServerStatistics {
+        let (open_streams, streams) = self.control.stream_counts();
+        let (writes, updates) = (self.control.writes.read(), self.control.updates.read());
+        ServerStatistics { open_streams, streams, writes, updates }
     }
 
     /// How many frames each worker has received.
