@@ -12,8 +12,8 @@ fn directory() -> PathBuf {
 /// Every file that the lock must know, with its hash.
 fn files() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for (folder, prefix) in [(directory(), ""), (directory().join("include"), "include/")] {
-        for file in std::fs::read_dir(&folder).expect("the programs are there") {
+    for (folder, prefix) in [("", ""), ("include", "include/"), ("undefined", "undefined/")] {
+        for file in std::fs::read_dir(directory().join(folder)).expect("the programs are there") {
             let path = file.expect("a directory can be read").path();
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             if [".p4", ".json", ".p4info.txtpb"].iter().any(|ending| name.ends_with(ending)) {

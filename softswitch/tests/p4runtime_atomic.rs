@@ -7,6 +7,7 @@ use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::entity::Entity;
 use dmux_p4rt::p4::v1::update::Type;
 use dmux_p4rt::p4::v1::write_request::Atomicity;
+use p4runtime_support::holdings::*;
 use p4runtime_support::*;
 use prost::Message;
 use tonic::Code;
@@ -30,65 +31,15 @@ async fn write(controller: &mut Controller, atomicity: Atomicity, updates: Vec<v
     }
 }
 
-fn default_route(mac: &[u8]) -> v1::TableEntry {
-    v1::TableEntry { is_default_action: true, ..entry("route", vec![], action("set_src", &[mac])) }
-}
-
 fn acl(priority: i32) -> v1::TableEntry {
     v1::TableEntry { priority, ..entry("acl", vec![], action("drop", &[])) }
-}
-
-fn metered(cir: i64) -> v1::TableEntry {
-    let config = v1::MeterConfig { cir, cburst: 2, pir: 30, pburst: 4, eburst: 0 };
-    v1::TableEntry { meter_config: Some(config), ..entry("metered", vec![(1, exact(b"\x01"))], action("mark", &[])) }
-}
-
-fn limit(index: i64, cir: i64) -> v1::Entity {
-    let config = Some(v1::MeterConfig { cir, cburst: 2, pir: 30, pburst: 4, eburst: 0 });
-    let index = Some(v1::Index { index });
-    let meter = v1::MeterEntry { meter_id: meter_id("limit"), index, config, counter_data: None };
-    v1::Entity { entity: Some(Entity::MeterEntry(meter)) }
-}
-
-/// Everything that the switch holds, in an order that does not depend on how it came there.
-async fn everything(controller: &mut Controller) -> Vec<Vec<u8>> {
-    let entry = |is_default_action, table_id| {
-        Entity::TableEntry(v1::TableEntry {
-            table_id,
-            is_default_action,
-            counter_data: Some(Default::default()),
-            meter_config: Some(Default::default()),
-            ..Default::default()
-        })
-    };
-    let requests = [
-        entry(false, 0),
-        entry(true, table_id("route")),
-        Entity::CounterEntry(Default::default()),
-        Entity::MeterEntry(Default::default()),
-    ];
-    let requests = requests.map(|e| v1::Entity { entity: Some(e) }).to_vec();
-    let found = controller.read(requests).await.unwrap();
-    let mut bytes: Vec<_> = found.into_iter().map(|e| v1::Entity { entity: Some(e) }.encode_to_vec()).collect();
-    bytes.sort();
-    bytes
 }
 
 /// A switch that holds something of each kind.
 async fn rig() -> (Rig, Controller) {
     let (rig, mut controller) = Rig::loaded().await;
-    let counted = v1::TableEntry {
-        metadata: b"mine".to_vec(),
-        counter_data: Some(v1::CounterData { byte_count: 700, packet_count: 7 }),
-        ..wire_entry(1, 2)
-    };
-    let given = vec![
-        insert(counted),
-        insert(acl(5)),
-        insert(metered(10)),
-        modify(default_route(b"\x01")),
-        v1::Update { r#type: Type::Modify as i32, entity: Some(limit(2, 20)) },
-    ];
+    let given =
+        vec![insert(counted()), insert(acl(5)), insert(metered(10)), modify(default_route(b"\x01")), limit(2, 20)];
     assert_eq!(controller.write(given).await, [Code::Ok; 5]);
     (rig, controller)
 }
@@ -153,8 +104,8 @@ async fn a_rollback_takes_every_kind_of_entity() {
     let entry = Some(wire_entry(1, 2));
     let updates = vec![
         update(Type::Modify, Entity::CounterEntry(frames)),
-        v1::Update { r#type: Type::Modify as i32, entity: Some(limit(2, 25)) },
-        v1::Update { r#type: Type::Modify as i32, entity: Some(limit(3, 25)) },
+        limit(2, 25),
+        limit(3, 25),
         update(Type::Modify, Entity::DirectCounterEntry(v1::DirectCounterEntry { table_entry: entry, data })),
         modify(metered(11)),
         delete(metered(11)),
@@ -170,7 +121,7 @@ async fn a_rollback_takes_every_kind_of_entity() {
 async fn what_cannot_be_seen_at_once_is_unimplemented_and_nothing_is_done() {
     let (_rig, mut controller) = rig().await;
     let before = everything(&mut controller).await;
-    let meter = v1::Update { r#type: Type::Modify as i32, entity: Some(limit(2, 25)) };
+    let meter = limit(2, 25);
     for odd in [meter, modify(metered(11))] {
         let updates = vec![insert(wire_entry(2, 1)), odd];
         let codes = write(&mut controller, Atomicity::DataplaneAtomic, updates).await;

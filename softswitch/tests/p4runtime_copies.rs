@@ -72,13 +72,9 @@ fn p4info() -> info::P4Info {
 }
 
 async fn loaded() -> (Rig, Controller) {
-    let rig = Rig::start().await;
-    let mut controller = rig.connect().await;
-    assert_eq!(controller.arbitrate(1).await.unwrap().0, Code::Ok);
-    let config =
-        v1::ForwardingPipelineConfig { p4info: Some(p4info()), p4_device_config: program(), ..Default::default() };
-    controller.commit(config).await.unwrap();
-    (rig, controller)
+    let p4info = Some(p4info());
+    let config = v1::ForwardingPipelineConfig { p4info, p4_device_config: program(), ..Default::default() };
+    Rig::loaded_with(config).await
 }
 
 fn replica(port: u8, instance: u32) -> v1::Replica {

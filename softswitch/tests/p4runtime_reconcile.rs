@@ -8,8 +8,8 @@ use dmux_p4rt::p4::v1;
 use dmux_p4rt::p4::v1::entity::Entity;
 use dmux_p4rt::p4::v1::set_forwarding_pipeline_config_request::Action;
 use dmux_p4rt::p4::v1::update::Type;
+use p4runtime_support::holdings::*;
 use p4runtime_support::*;
-use prost::Message;
 use serde_json::Value;
 use tonic::{Code, Status};
 
@@ -43,64 +43,25 @@ fn route(byte: u8) -> v1::TableEntry {
     entry("route", vec![(1, lpm(&[byte, 0, 0, 0, 0, 0], 8))], action("set_src", &[b"\x07"]))
 }
 
-fn default_route() -> v1::TableEntry {
-    v1::TableEntry { is_default_action: true, ..entry("route", vec![], action("set_src", &[b"\x0a"])) }
-}
-
-const METER: v1::MeterConfig = v1::MeterConfig { cir: 10, cburst: 2, pir: 30, pburst: 4, eburst: 0 };
-
 /// A switch that holds something of each kind.
 async fn rig() -> (Rig, Controller) {
     let (rig, mut controller) = Rig::loaded().await;
-    let counted = v1::TableEntry {
-        metadata: b"mine".to_vec(),
-        counter_data: Some(v1::CounterData { byte_count: 700, packet_count: 7 }),
-        ..wire_entry(1, 2)
-    };
-    let metered = v1::TableEntry {
-        meter_config: Some(METER),
-        ..entry("metered", vec![(1, exact(b"\x01"))], action("mark", &[]))
-    };
     let acl = v1::TableEntry { priority: 5, ..entry("acl", vec![(3, optional(b"\x07"))], action("drop", &[])) };
     let index = Some(v1::Index { index: 2 });
-    let limit = v1::MeterEntry { meter_id: meter_id("limit"), index, config: Some(METER), counter_data: None };
     let data = Some(v1::CounterData { byte_count: 300, packet_count: 3 });
     let frames = v1::CounterEntry { counter_id: counter_id("frames"), index, data };
     let given = vec![
-        insert(counted),
-        insert(metered),
+        insert(counted()),
+        insert(metered(10)),
         insert(acl),
         insert(route(2)),
         insert(route(4)),
-        modify(default_route()),
-        update(Type::Modify, Entity::MeterEntry(limit)),
+        modify(default_route(b"\x0a")),
+        limit(2, 10),
         update(Type::Modify, Entity::CounterEntry(frames)),
     ];
     assert_eq!(controller.write(given).await, [Code::Ok; 8]);
     (rig, controller)
-}
-
-/// Everything that the switch holds, in an order that does not depend on how it came there.
-async fn everything(controller: &mut Controller) -> Vec<Entity> {
-    let entry = |is_default_action, table_id| {
-        Entity::TableEntry(v1::TableEntry {
-            table_id,
-            is_default_action,
-            counter_data: Some(Default::default()),
-            meter_config: Some(Default::default()),
-            ..Default::default()
-        })
-    };
-    let requests = [
-        entry(false, 0),
-        entry(true, table_id("route")),
-        Entity::CounterEntry(Default::default()),
-        Entity::MeterEntry(Default::default()),
-    ];
-    let requests = requests.map(|e| v1::Entity { entity: Some(e) }).to_vec();
-    let mut found = controller.read(requests).await.unwrap();
-    found.sort_by_key(|e| v1::Entity { entity: Some(e.clone()) }.encode_to_vec());
-    found
 }
 
 #[tokio::test]

@@ -3,17 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap in a test, helpers included, is a failed test")]
 
+mod pipeline_profiles_reference;
 mod pipeline_support;
 
 use dmux_softswitch::pipeline::{
     ActionCall, ActionIx, Dataplane, GroupMember, GroupSpec, LoadError, MatchValue, Outcome, ProfileIx, ProfileLimits,
     Program, TableError, TableIx, Txn, Via, Watch, WeightedCall, Worker,
 };
+use pipeline_profiles_reference::Reference;
 use pipeline_support::build::{action, assign, program};
 use pipeline_support::{dataplane, run};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const P: ProfileIx = ProfileIx(0);
@@ -384,64 +386,6 @@ fn packets_see_a_batch_of_members_and_groups_whole_or_not_at_all() {
         }
     });
     assert_eq!(outputs(&dp, 7, 0), (2000, 2000, true));
-}
-
-/// BMv2 with PI: members are copied for their weights, and each copy has a handle.
-#[derive(Default)]
-struct Reference {
-    handles: Vec<bool>,
-    /// By id: handles, and the weights that groups give it.
-    members: BTreeMap<u32, (Vec<usize>, Vec<u32>)>,
-    groups: BTreeMap<u32, (BTreeSet<usize>, BTreeMap<u32, u32>)>,
-}
-
-impl Reference {
-    fn take(&mut self) -> usize {
-        let at = self.handles.iter().position(|used| !used).unwrap_or(self.handles.len());
-        if at == self.handles.len() {
-            self.handles.push(true);
-        }
-        self.handles[at] = true;
-        at
-    }
-
-    fn set_group(&mut self, id: u32, members: &BTreeMap<u32, u32>) {
-        let old = self.groups.get(&id).map(|g| g.1.clone()).unwrap_or_default();
-        let mut handles = self.groups.get(&id).map(|g| g.0.clone()).unwrap_or_default();
-        let all: BTreeSet<u32> = old.keys().chain(members.keys()).copied().collect();
-        for m in &all {
-            let (was, is) = (old.get(m).copied().unwrap_or(0) as usize, members.get(m).copied().unwrap_or(0) as usize);
-            while self.members[m].0.len() < is {
-                let h = self.take();
-                self.members.get_mut(m).unwrap().0.push(h);
-            }
-            let state = self.members.get_mut(m).unwrap();
-            state.0[is.min(was)..was].iter().for_each(|h| assert!(handles.remove(h)));
-            state.0[was.min(is)..is].iter().for_each(|h| assert!(handles.insert(*h)));
-            if was > 0 {
-                let at = state.1.iter().position(|w| *w == was as u32).unwrap();
-                state.1.remove(at);
-            }
-            if is > 0 {
-                state.1.push(is as u32);
-            }
-        }
-        for m in &all {
-            let state = self.members.get_mut(m).unwrap();
-            let most = state.1.iter().copied().max().unwrap_or(1) as usize;
-            while state.0.len() > most {
-                self.handles[state.0.pop().unwrap()] = false;
-            }
-        }
-        self.groups.insert(id, (handles, members.clone()));
-    }
-
-    /// The member that a hash selects.
-    fn select(&self, group: u32, hash: usize) -> u32 {
-        let handles = &self.groups[&group].0;
-        let h = handles.iter().nth(hash % handles.len()).unwrap();
-        *self.members.iter().find(|(_, (handles, _))| handles.contains(h)).unwrap().0
-    }
 }
 
 proptest! {

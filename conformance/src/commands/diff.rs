@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use dmux_conformance::diff::{Case, compare};
+use dmux_conformance::generate::Coverage;
 use dmux_conformance::program::{Program, on_path};
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,9 @@ pub struct Options {
     /// Only programs whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Say which tables were never hit and which actions never run.
+    #[arg(long)]
+    missing: bool,
 }
 
 /// Runs the harness; true if nothing differs.
@@ -41,30 +45,50 @@ pub async fn run(options: &Options) -> Result<bool> {
         }
     }
     programs.retain(|p| options.only.as_ref().is_none_or(|only| p.name.contains(only.as_str())));
-    let (mut failed, mut sent, mut came, mut written) = (0, 0, 0, 0);
+    let (mut failed, mut stopped, mut sent, mut came, mut written) = (0, 0, 0, 0, 0);
     for program in &programs {
+        let mut coverage = Coverage::default();
         for seed in options.seed..options.seed + options.rounds {
-            let case = Case::new(program, seed, options.frames)?;
+            let name = format!("{:20} seed {seed}", program.name);
+            let case = match Case::new(program, seed, options.frames) {
+                Ok(case) => case,
+                Err(error) => {
+                    println!("{name}: FAILED: {error:#}");
+                    failed += 1;
+                    continue;
+                }
+            };
+            coverage.join(&case.coverage);
             match compare(&bmv2, program, &case).await {
                 Ok(report) => {
-                    let verdict = if report.differences.is_empty() { "same" } else { "DIFFERENT" };
+                    let verdict = match (report.differences.is_empty(), report.stopped.is_empty()) {
+                        (false, _) => "DIFFERENT",
+                        (true, false) => "BMv2 hung/died",
+                        (true, true) => "same",
+                    };
                     println!(
-                        "{:20} seed {seed}: {verdict}: {} entries, {} frames in, {} out",
-                        program.name, report.written, report.sent, report.came
+                        "{name}: {verdict}: {} entries, {} frames in, {} out",
+                        report.written, report.sent, report.came
                     );
                     report.differences.iter().for_each(|d| println!("    {d}"));
+                    report.stopped.iter().for_each(|why| println!("    BMv2 stopped, and was started again: {why}"));
                     failed += usize::from(!report.differences.is_empty());
+                    stopped += usize::from(!report.stopped.is_empty());
                     (sent, came, written) = (sent + report.sent, came + report.came, written + report.written);
                 }
                 Err(error) => {
-                    println!("{:20} seed {seed}: FAILED: {error:#}", program.name);
+                    println!("{name}: FAILED: {error:#}");
                     failed += 1;
                 }
             }
         }
+        println!("{:20} {coverage}", program.name);
+        if options.missing {
+            coverage.missing().iter().for_each(|what| println!("    {what}"));
+        }
     }
     println!(
-        "\n{} programs, {written} entries, {sent} frames in, {came} out: {failed} cases of {} differ",
+        "\n{} programs, {written} entries, {sent} frames in, {came} out: {failed} cases of {} differ; BMv2 stopped in {stopped}",
         programs.len(),
         programs.len() as u64 * options.rounds
     );

@@ -1,52 +1,80 @@
 //! The differential harness: the same program, entries and frames on ours and on BMv2; whatever comes out must be the same.
 //!
-//! A seed determines a case. What is compared: whether each write is accepted; every frame that leaves, port by port;
+//! A seed determines a case. What is compared: whether each write is accepted; every frame that leaves, port by port (but for
+//! bytes that depend on the time, which the embedded switch shows by being run at several times);
 //! every counter, direct ones included; every digest. A write that only one of them accepts is undone, so that the rest of
 //! the case means something. When frames differ, the case is run again frame by frame to find the first that does.
 
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use dmux_p4rt::client::{delete, insert};
 use dmux_p4rt::p4::v1::Update;
-use dmux_p4rt::p4::v1::entity::Entity;
 use dmux_p4rt::status::UpdateResult;
 
 use crate::dice::Dice;
-use crate::generate::{Entries, Frames, PORTS, Pool, entries};
+use crate::generate::{Coverage, Entries, Frames, PORTS, Pool, coverage, explore, time_dependence};
 use crate::program::Program;
 use crate::stf::digest_configs;
 use crate::stf::expect::hex;
 use crate::target::{Frame, Kind, Target};
 
-/// Frames that are sent together: the fewer, the surer it is which one a difference comes of.
-const TOGETHER: usize = 16;
+/// Frames that are sent together: BMv2 takes half a second over any number of them.
+const TOGETHER: usize = 50;
+/// How often BMv2 is started again for one case, after it has stopped on its way.
+const MOST_RESTARTS: usize = 3;
 
 /// Programs whose parser and controls look whether a header is there before they read it: for them, what becomes of a frame
 /// that ends too early is defined.
 const CHECKS_VALIDITY: [&str; 5] = ["gateway", "router", "parser_errors", "parser_stack", "parser_lookahead"];
 
+/// Frames that do what P4 leaves undefined, by program: BMv2 then sends what happens to be in its memory, or dies.
+const UNDEFINED: [(&str, fn(&[u8]) -> bool); 1] = [
+    // Elements of the stack from the fourth on are not valid, and from the sixth on not there.
+    ("stack_ops", |frame| matches!(frame, [5 | 6, index, ..] if *index >= 3)),
+];
+
+/// A frame of a case.
+#[derive(Debug)]
+struct Sent {
+    frame: Frame,
+    /// What it should lead to, as masks of the bytes that depend on the time.
+    masks: Vec<Frame>,
+}
+
 /// Entries and frames for a program.
 #[derive(Debug)]
 pub struct Case {
     entries: Entries,
-    frames: Vec<Frame>,
+    frames: Vec<Sent>,
+    /// What they come by on the embedded switch.
+    pub coverage: Coverage,
 }
 
 impl Case {
     /// What a seed determines.
+    ///
+    /// # Errors
+    /// A program that the embedded switch refuses.
     pub fn new(program: &Program, seed: u64, count: usize) -> Result<Self> {
         let tree = program.tree()?;
-        let dice = Dice::new(seed);
         let replication = has(program, &["\"clone_", "standard_metadata\",\"mcast_grp\"]"]);
-        let entries = entries(&program.info, &Pool::new(&tree), replication, &mut dice.part(0));
+        let pool = Pool::new(&tree);
         let mut generator = Frames::new(tree);
         generator.short = CHECKS_VALIDITY.contains(&program.name.as_str());
-        let frames = (1..=count as u64).map(|n| generator.frame(&mut dice.part(n))).collect();
-        Ok(Self { entries, frames })
+        let headers = &program.info.controller_packet_metadata;
+        generator.from_controller = headers.iter().filter_map(|h| h.preamble.as_ref()).any(|p| p.name == "packet_out");
+        let (entries, mut frames) = explore(program, &generator, &pool, replication, count, &Dice::new(seed))?;
+        for (_, undefined) in UNDEFINED.iter().filter(|(name, _)| *name == program.name) {
+            frames.retain(|(_, frame)| !undefined(frame));
+        }
+        let coverage = coverage(program, &entries, &frames)?;
+        let masks = time_dependence(program, &entries, &frames)?;
+        let frames = frames.into_iter().zip(masks).map(|(frame, masks)| Sent { frame, masks }).collect();
+        Ok(Self { entries, frames, coverage })
     }
 }
 
@@ -61,29 +89,59 @@ pub struct Report {
     pub came: usize,
     /// What differs.
     pub differences: Vec<String>,
+    /// How BMv2 stopped, each time that it did.
+    pub stopped: Vec<String>,
 }
 
-/// Runs a case on both.
+/// Why a case does not go on.
+enum Broken {
+    /// BMv2 has died or does not answer.
+    Bmv2(String),
+    /// Ours has.
+    Ours(anyhow::Error),
+}
+
+impl Broken {
+    fn bmv2(error: impl Into<anyhow::Error>) -> Self {
+        Self::Bmv2(format!("{:#}", error.into()))
+    }
+}
+
+/// Runs a case on both. When BMv2 stops on its way, both are started again, and the frames behind those that it stopped at are
+/// sent.
 ///
 /// # Errors
-/// A switch that does not start, refuses the program, or dies.
+/// BMv2 that does not start, or an embedded switch that refuses the program or dies.
 pub async fn compare(bmv2: &Path, program: &Program, case: &Case) -> Result<Report> {
     let mut report = Report::default();
-    let mut both = Both::start(bmv2, program).await?;
-    report.written = both.fill(program, &case.entries, &mut report.differences).await?;
     let rules = Rules::of(program);
-    for frames in case.frames.chunks(rules.together) {
-        report.sent += frames.len();
-        match both.exchange(frames, rules).await? {
-            Ok(came) => report.came += came,
-            Err(_) => {
-                report.differences.push(first_difference(bmv2, program, case, rules).await?);
+    let mut runs: VecDeque<&[Sent]> = case.frames.chunks(rules.together).collect();
+    loop {
+        // Dropped, BMv2 is killed.
+        let mut both = Both::start(bmv2, program).await?;
+        match both.run(program, case, &mut runs, rules, &mut report).await {
+            Ok(None) => return Ok(report),
+            Ok(Some(frames)) => {
+                drop(both);
+                let why = first_difference(bmv2, program, case, frames, rules).await;
+                report.differences.push(why.unwrap_or_else(|error| format!("frames differ; run again, {error:#}")));
                 return Ok(report);
+            }
+            Err(Broken::Ours(error)) => return Err(error.context("dmux")),
+            Err(Broken::Bmv2(why)) => {
+                drop(both);
+                let at = match runs.pop_front() {
+                    Some(frames) => first_difference(bmv2, program, case, frames, rules).await,
+                    None => Ok("after the last frame".to_owned()),
+                };
+                let at = at.unwrap_or_else(|error| format!("{error:#}"));
+                report.stopped.push(format!("{why}; run again, {at}"));
+                if report.stopped.len() > MOST_RESTARTS || runs.is_empty() {
+                    return Ok(report);
+                }
             }
         }
     }
-    report.differences.extend(state::differences(&program.info, &mut both.bmv2, &mut both.ours).await?);
-    Ok(report)
 }
 
 /// Whether the program's JSON has one of these words: primitives and fields that it uses (every program has their aliases).
@@ -99,6 +157,8 @@ struct Rules {
     together: usize,
     /// Copies and second rounds overtake: BMv2 has several threads.
     any_order: bool,
+    /// The program draws numbers: only how long frames are can be compared.
+    random: bool,
 }
 
 impl Rules {
@@ -114,7 +174,8 @@ impl Rules {
         );
         let any_order =
             has(program, &["\"resubmit\"", "\"recirculate\"", "\"clone_", "standard_metadata\",\"mcast_grp\"]"]);
-        Self { together: if queues { 1 } else { TOGETHER }, any_order }
+        let random = has(program, &["\"modify_field_rng_uniform\""]);
+        Self { together: if queues { 1 } else { TOGETHER }, any_order, random }
     }
 }
 
@@ -130,27 +191,54 @@ impl Both {
         Ok(Self { bmv2, ours })
     }
 
+    /// Sends what is left of a case. `Some` are frames that the two did not treat alike.
+    async fn run<'a>(
+        &mut self,
+        program: &Program,
+        case: &Case,
+        runs: &mut VecDeque<&'a [Sent]>,
+        rules: Rules,
+        report: &mut Report,
+    ) -> Result<Option<&'a [Sent]>, Broken> {
+        let mut refusals = Vec::new();
+        report.written = self.fill(program, &case.entries, &mut refusals).await?;
+        if report.stopped.is_empty() {
+            report.differences.append(&mut refusals);
+        }
+        while let Some(frames) = runs.front().copied() {
+            report.sent += frames.len();
+            match self.exchange(frames, rules).await? {
+                Ok(came) => report.came += came,
+                Err(_) => return Ok(Some(frames)),
+            }
+            runs.pop_front();
+        }
+        let theirs = state::read(&program.info, &mut self.bmv2).await.map_err(Broken::bmv2)?;
+        let ours = state::read(&program.info, &mut self.ours).await.map_err(Broken::Ours)?;
+        report.differences.extend(state::differences(&theirs, &ours, rules.any_order));
+        Ok(None)
+    }
+
     /// Writes the entries; gives the number that both accepted.
-    async fn fill(&self, program: &Program, entries: &Entries, differences: &mut Vec<String>) -> Result<usize> {
+    async fn fill(&self, program: &Program, entries: &Entries, differences: &mut Vec<String>) -> Result<usize, Broken> {
         let mut written = 0;
-        self.bmv2.write(digest_configs(&program.info)).await?;
-        self.ours.write(digest_configs(&program.info)).await?;
-        let tables = entries.tables.iter().cloned().map(Entity::TableEntry);
-        for entity in entries.first.iter().cloned().chain(tables) {
+        self.bmv2.write(digest_configs(&program.info)).await.map_err(Broken::bmv2)?;
+        self.ours.write(digest_configs(&program.info)).await.map_err(Broken::Ours)?;
+        for entity in entries.all() {
             let one = |of: &[Result<(), _>]| of.first().is_some_and(Result::is_ok);
             let update: Vec<Update> = vec![insert(entity.clone())];
-            let theirs = self.bmv2.write(update.clone()).await.context("BMv2")?;
-            let ours = self.ours.write(update).await.context("dmux")?;
+            let theirs = self.bmv2.write(update.clone()).await.map_err(Broken::bmv2)?;
+            let ours = self.ours.write(update).await.map_err(Broken::Ours)?;
             match (one(&theirs), one(&ours)) {
                 (true, true) => written += 1,
                 (false, false) => {}
                 (true, false) => {
                     differences.push(format!("only BMv2 accepts: dmux says {}; {entity:?}", refusal(&ours)));
-                    self.bmv2.write(vec![delete(entity)]).await?;
+                    self.bmv2.write(vec![delete(entity)]).await.map_err(Broken::bmv2)?;
                 }
                 (false, true) => {
                     differences.push(format!("only dmux accepts: BMv2 says {}; {entity:?}", refusal(&theirs)));
-                    self.ours.write(vec![delete(entity)]).await?;
+                    self.ours.write(vec![delete(entity)]).await.map_err(Broken::Ours)?;
                 }
             }
         }
@@ -158,11 +246,12 @@ impl Both {
     }
 
     /// Sends frames to both. The number of frames that came, or how they differ.
-    async fn exchange(&mut self, frames: &[Frame], rules: Rules) -> Result<Result<usize, String>> {
-        let theirs = self.bmv2.exchange(frames, 0).await.context("BMv2")?;
-        let ours = self.ours.exchange(frames, theirs.len()).await.context("dmux")?;
+    async fn exchange(&mut self, sent: &[Sent], rules: Rules) -> Result<Result<usize, String>, Broken> {
+        let frames: Vec<Frame> = sent.iter().map(|s| s.frame.clone()).collect();
+        let theirs = self.bmv2.exchange(&frames, 0).await.map_err(Broken::bmv2)?;
+        let ours = self.ours.exchange(&frames, theirs.len()).await.map_err(Broken::Ours)?;
         let count = ours.len();
-        Ok(if by_port(&theirs, rules) == by_port(&ours, rules) {
+        Ok(if by_port(&theirs, sent, rules) == by_port(&ours, sent, rules) {
             Ok(count)
         } else {
             Err(format!("BMv2 sends {}; dmux sends {}", shown(&theirs), shown(&ours)))
@@ -174,10 +263,18 @@ fn refusal(results: &[UpdateResult]) -> String {
     results.iter().find_map(|r| r.as_ref().err()).map_or_else(String::new, ToString::to_string)
 }
 
-fn by_port(frames: &[Frame], rules: Rules) -> BTreeMap<u16, Vec<&Vec<u8>>> {
-    let mut ports: BTreeMap<u16, Vec<&Vec<u8>>> = BTreeMap::new();
+/// Frames by the port that they left at, without what need not be the same.
+fn by_port(frames: &[Frame], sent: &[Sent], rules: Rules) -> BTreeMap<u16, Vec<Vec<u8>>> {
+    let mut ports: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
     for (port, frame) in frames {
+        let frame = if rules.random { vec![0; frame.len()] } else { frame.clone() };
         ports.entry(*port).or_default().push(frame);
+    }
+    for (port, frames) in &mut ports {
+        let masks = sent.iter().flat_map(|s| &s.masks).filter(|(at, _)| at == port);
+        for (frame, (_, mask)) in frames.iter_mut().zip(masks).filter(|(frame, (_, mask))| frame.len() == mask.len()) {
+            frame.iter_mut().zip(mask).for_each(|(byte, mask)| *byte &= !mask);
+        }
     }
     if rules.any_order {
         ports.values_mut().for_each(|frames| frames.sort());
@@ -190,14 +287,29 @@ fn shown(frames: &[Frame]) -> String {
     if all.is_empty() { "nothing".to_owned() } else { all.join(" ") }
 }
 
-/// Runs the case again, frame by frame.
-async fn first_difference(bmv2: &Path, program: &Program, case: &Case, rules: Rules) -> Result<String> {
+/// Runs the case again up to the frames that it found a difference in, and those one by one.
+async fn first_difference(
+    bmv2: &Path,
+    program: &Program,
+    case: &Case,
+    differ: &[Sent],
+    rules: Rules,
+) -> Result<String> {
+    let broken = |broken| match broken {
+        Broken::Bmv2(why) => anyhow!("BMv2 stops: {why}"),
+        Broken::Ours(error) => error,
+    };
     let mut both = Both::start(bmv2, program).await?;
-    both.fill(program, &case.entries, &mut Vec::new()).await?;
-    for (n, frame) in case.frames.iter().enumerate() {
-        if let Err(why) = both.exchange(std::slice::from_ref(frame), rules).await? {
-            return Ok(format!("frame {n}, {} at port {}: {why}", hex(&frame.1), frame.0));
+    both.fill(program, &case.entries, &mut Vec::new()).await.map_err(broken)?;
+    for frames in case.frames.chunks(rules.together).take_while(|frames| !std::ptr::eq(*frames, differ)) {
+        both.exchange(frames, rules).await.map_err(broken)?.ok();
+    }
+    for (n, sent) in differ.iter().enumerate() {
+        let which = format!("frame {n} of a run, {} at port {}", hex(&sent.frame.1), sent.frame.0);
+        let outcome = both.exchange(std::slice::from_ref(sent), rules).await.map_err(broken);
+        if let Err(why) = outcome.with_context(|| which.clone())? {
+            return Ok(format!("{which}: {why}"));
         }
     }
-    Ok("frames differ only when sent together".to_owned())
+    Ok("nothing is wrong when frames are sent one by one".to_owned())
 }

@@ -10,22 +10,37 @@ use dmux_p4rt::p4::v1::{CounterData, CounterEntry, TableEntry};
 use crate::stf::digests;
 use crate::target::Target;
 
-/// How counters and digests of the two differ.
-pub(super) async fn differences(info: &P4Info, bmv2: &mut Target, ours: &mut Target) -> Result<Vec<String>> {
+/// What a switch holds and has told at the end of a case.
+pub(super) struct State {
+    counters: BTreeMap<String, (i64, i64)>,
+    digests: Vec<(String, Vec<String>)>,
+}
+
+/// Reads it.
+pub(super) async fn read(info: &P4Info, target: &mut Target) -> Result<State> {
+    Ok(State { counters: counters(info, target).await?, digests: digests(info, &target.digests) })
+}
+
+/// How two differ.
+pub(super) fn differences(theirs: &State, ours: &State, any_order: bool) -> Vec<String> {
     let mut found = Vec::new();
-    let (theirs, mine) = (counters(info, bmv2).await?, counters(info, ours).await?);
-    for (cell, value) in &theirs {
-        match mine.get(cell) {
+    for (cell, value) in &theirs.counters {
+        match ours.counters.get(cell) {
             Some(other) if other == value => {}
             other => found.push(format!("{cell}: BMv2 counts {value:?}, dmux {other:?}")),
         }
     }
-    found.extend(mine.keys().filter(|c| !theirs.contains_key(*c)).map(|c| format!("{c}: BMv2 does not have it")));
-    let (theirs, mine) = (digests(info, &bmv2.digests), digests(info, &ours.digests));
-    if theirs != mine {
-        found.push(format!("BMv2 sends the digests {theirs:?}, dmux {mine:?}"));
+    let unknown = ours.counters.keys().filter(|c| !theirs.counters.contains_key(*c));
+    found.extend(unknown.map(|c| format!("{c}: BMv2 does not have it")));
+    let (mut theirs, mut ours) = (theirs.digests.clone(), ours.digests.clone());
+    if any_order {
+        theirs.sort();
+        ours.sort();
     }
-    Ok(found)
+    if theirs != ours {
+        found.push(format!("BMv2 sends the digests {theirs:?}, dmux {ours:?}"));
+    }
+    found
 }
 
 /// Every cell: (packets, bytes).

@@ -30,6 +30,13 @@ impl BitString {
         self.0.get(at..end).unwrap_or(&[])
     }
 
+    /// Overwrites with other bits; what is beyond the end is left out.
+    pub fn put(&mut self, at: usize, bits: &[bool]) {
+        for (place, bit) in self.0.iter_mut().skip(at).zip(bits) {
+            *place = *bit;
+        }
+    }
+
     /// Appends bits.
     pub fn extend(&mut self, bits: &[bool]) {
         self.0.extend_from_slice(bits);

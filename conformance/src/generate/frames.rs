@@ -1,13 +1,14 @@
 //! Frames that a program's parser takes: a way through its states, with the bytes that lead along it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
 use super::bits::BitString;
+use super::entries::Values;
 use super::{PORTS, Pool, hexstr, ones};
 use crate::dice::Dice;
-use crate::target::Frame;
+use crate::target::{CPU_PORT, Frame};
 
 /// States that a frame passes at most: parsers may loop.
 const MOST_STATES: usize = 24;
@@ -25,17 +26,50 @@ pub struct Frames {
     pool: Pool,
     /// Whether frames may end within a header: what a program reads of a header that is not there is undefined.
     pub short: bool,
+    /// Whether frames may come from the controller.
+    pub from_controller: bool,
 }
 
-/// A frame as it grows.
-#[derive(Default)]
-struct Growing {
+/// A frame with what is known of it.
+#[derive(Debug, Clone, Default)]
+pub struct Sketch {
     bits: BitString,
     /// Where fields stand: of headers, of the last element of stacks, and of metadata that was set from one.
-    places: HashMap<(String, String), (usize, usize)>,
+    places: BTreeMap<(String, String), (usize, usize)>,
     /// What lookaheads want: place, width, value.
     wanted: Vec<(usize, usize, u128)>,
+    /// Fields that led the parser on its way.
+    chosen: BTreeSet<(String, String)>,
     port: Option<u16>,
+    /// Bits of headers.
+    headers: usize,
+}
+
+impl Sketch {
+    /// Takes over another one's port and most of its fields, but for those that led the parser.
+    pub(super) fn inherit(&mut self, other: &Self, dice: &mut Dice) {
+        if self.port != Some(CPU_PORT) && other.port != Some(CPU_PORT) {
+            self.port = other.port;
+        }
+        for (name, (at, width)) in self.places.iter().filter(|(name, _)| !self.chosen.contains(*name)) {
+            if let Some((from, of)) = other.places.get(name)
+                && of == width
+                && !dice.one_in(8)
+            {
+                self.bits.put(*at, other.bits.slice(*from, *width));
+            }
+        }
+    }
+
+    /// The values of its fields, by width.
+    pub(super) fn values(&self) -> Values {
+        let mut values = Values::default();
+        for (at, width) in self.places.values().filter(|(_, width)| (1..=128).contains(width)) {
+            let number = self.bits.slice(*at, *width).iter().fold(0, |n, bit| n << 1 | u128::from(*bit));
+            values.add(*width as u32, &u128::to_be_bytes(number));
+        }
+        values
+    }
 }
 
 impl Frames {
@@ -52,38 +86,81 @@ impl Frames {
             .chain(list(&program, "header_stacks"))
             .filter_map(|h| Some((text(h, "name").to_owned(), types.get(text(h, "header_type"))?.clone())))
             .collect();
-        Self { layouts, pool: Pool::new(&program), program, short: false }
+        Self { layouts, pool: Pool::new(&program), program, short: false, from_controller: false }
     }
 
     /// One frame with the port that it comes from.
     pub fn frame(&self, dice: &mut Dice) -> Frame {
-        let mut g = Growing::default();
+        let sketch = self.sketch(dice);
+        self.finish(&sketch, dice)
+    }
+
+    /// A frame that takes some way through the parser.
+    pub(super) fn sketch(&self, dice: &mut Dice) -> Sketch {
+        let mut g = Sketch::default();
         self.walk(&mut g, dice);
-        let headers = g.bits.len().div_ceil(8);
+        g.headers = g.bits.len();
         for _ in 0..dice.below(MOST_PAYLOAD) {
             g.bits.push(dice.roll().into(), 8);
         }
         for (at, width, value) in std::mem::take(&mut g.wanted) {
             g.bits.set(at, width, value);
         }
-        if !dice.one_in(4) {
+        if g.port.is_none_or(|p| if p == CPU_PORT { !self.from_controller } else { !PORTS.contains(&p) }) {
+            g.port = dice.pick(&PORTS).copied();
+        }
+        g
+    }
+
+    /// Changes a few fields of a frame, or the port that it comes from.
+    pub(super) fn change(&self, sketch: &mut Sketch, values: &Values, pool: &Pool, dice: &mut Dice) {
+        let own = sketch.values();
+        let places: Vec<_> = sketch.places.iter().map(|(name, place)| (name.clone(), *place)).collect();
+        let decisive: Vec<_> = places.iter().filter(|(name, _)| pool.decides(name)).cloned().collect();
+        for _ in 0..1 + dice.below(3) {
+            if dice.one_in(6) && sketch.port != Some(CPU_PORT) {
+                sketch.port = dice.pick(&PORTS).copied();
+                continue;
+            }
+            let of = if dice.one_in(2) && !decisive.is_empty() { &decisive } else { &places };
+            let Some((name, (at, width))) = dice.pick(of).cloned() else { return };
+            let bits = width.min(128) as u32;
+            let value = match dice.below(8) {
+                0..=3 => values.pick(bits, dice),
+                4 => own.pick(bits, dice),
+                _ => None,
+            };
+            sketch.bits.set(at, width, value.unwrap_or_else(|| pool.field(&name, bits, dice)));
+        }
+    }
+
+    /// Puts right what follows from the rest of a frame, mostly; gives it with the port that it comes from.
+    pub(super) fn finish(&self, sketch: &Sketch, dice: &mut Dice) -> Frame {
+        let mut g = sketch.clone();
+        if !dice.one_in(8) {
+            fix_lengths(&mut g);
+        }
+        if !dice.one_in(8) {
             self.fix_checksums(&mut g);
         }
         let mut frame = g.bits.bytes();
-        if self.short && dice.one_in(8) {
-            frame.truncate(dice.below(frame.len() + 1));
-        } else if self.short && dice.one_in(6) && !frame.is_empty() {
-            let at = dice.below(headers.min(frame.len()).max(1));
-            frame[at] ^= 1 << dice.below(8);
+        let port = g.port.unwrap_or(0);
+        if self.short && port != CPU_PORT {
+            if dice.one_in(8) {
+                frame.truncate(dice.below(frame.len() + 1));
+            } else if dice.one_in(6) && !frame.is_empty() {
+                let headers = g.headers.div_ceil(8);
+                let at = dice.below(headers.min(frame.len()).max(1));
+                frame[at] ^= 1 << dice.below(8);
+            }
         }
         if frame.is_empty() {
             frame.push(0);
         }
-        let port = g.port.filter(|p| PORTS.contains(p)).or_else(|| dice.pick(&PORTS).copied());
-        (port.unwrap_or(0), frame)
+        (port, frame)
     }
 
-    fn walk(&self, g: &mut Growing, dice: &mut Dice) {
+    fn walk(&self, g: &mut Sketch, dice: &mut Dice) {
         let Some(parser) = list(&self.program, "parsers").first() else { return };
         let mut state = text(parser, "init_state").to_owned();
         for _ in 0..MOST_STATES {
@@ -101,7 +178,7 @@ impl Frames {
         }
     }
 
-    fn apply(&self, op: &Value, g: &mut Growing, dice: &mut Dice) {
+    fn apply(&self, op: &Value, g: &mut Sketch, dice: &mut Dice) {
         let parameters = list(op, "parameters");
         let first = parameters.first();
         match text(op, "op") {
@@ -133,7 +210,7 @@ impl Frames {
     }
 
     /// Makes the key what a transition wants. Each part of the key takes whole bytes of the value.
-    fn choose(&self, key: &[Value], transition: &Value, g: &mut Growing, dice: &mut Dice) {
+    fn choose(&self, key: &[Value], transition: &Value, g: &mut Sketch, dice: &mut Dice) {
         let Some(value) = hexstr(text(transition, "value")) else { return };
         let mask = hexstr(text(transition, "mask")).unwrap_or(u128::MAX);
         let mut left = 0;
@@ -150,6 +227,7 @@ impl Frames {
             left += width.next_multiple_of(8);
             let all = ones(width.min(128) as u32);
             let value = (taken & meant | self.pool.value(width.min(128) as u32, dice) & !meant) & all;
+            g.chosen.extend(name.clone().filter(|_| meant & all != 0));
             match place {
                 Some((at, width)) if look => g.wanted.push((at, width, value)),
                 Some((at, width)) => g.bits.set(at, width, value),
@@ -167,7 +245,7 @@ impl Frames {
     }
 
     /// Puts right the plain RFC 1071 checksums that the program verifies.
-    fn fix_checksums(&self, g: &mut Growing) {
+    fn fix_checksums(&self, g: &mut Sketch) {
         for checksum in list(&self.program, "checksums") {
             let wanted = checksum.get("verify").and_then(Value::as_bool) != Some(false);
             let target = checksum.get("target").and_then(Value::as_array).map(Vec::as_slice);
@@ -198,6 +276,19 @@ impl Frames {
             }
             g.bits.set(at, width, ones_complement(&input.bytes()).into());
         }
+    }
+}
+
+/// Makes lengths of two bytes (`total_len`, `length`) what they say in IPv4 and UDP: from the header's begin to the frame's end.
+/// Those that the parser went by stay.
+fn fix_lengths(g: &mut Sketch) {
+    let named = |field: &str| field.to_lowercase().contains("len");
+    let fields = g.places.iter().filter(|(name, place)| place.1 == 16 && named(&name.1) && !g.chosen.contains(*name));
+    let fields: Vec<_> = fields.map(|(name, place)| (name.0.clone(), *place)).collect();
+    for (header, (at, width)) in fields {
+        let begin = g.places.iter().filter(|(name, _)| name.0 == header).map(|(_, place)| place.0).min().unwrap_or(0);
+        let bytes = (g.bits.len() - begin) / 8;
+        g.bits.set(at, width, bytes as u128);
     }
 }
 

@@ -10,5 +10,6 @@ pub mod number;
 pub mod parse;
 pub mod replication;
 mod run;
+mod tokens;
 
 pub use run::{Outcome, digest_configs, digests, run};

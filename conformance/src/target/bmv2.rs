@@ -15,8 +15,8 @@ use super::{CPU_PORT, DEVICE_ID, Frame, stream};
 
 /// How long BMv2 may take to open its ports: a second on an idle machine.
 const START: Duration = Duration::from_secs(30);
-/// How long it may take over the frames of one exchange.
-const EXCHANGE: Duration = Duration::from_secs(30);
+/// How long it may take over the frames of one exchange; half a second is usual.
+const EXCHANGE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running `simple_switch_grpc`.

@@ -63,6 +63,7 @@ pub struct Target {
     events: Events,
     wire: Wire,
     io: PacketIo,
+    ports: Vec<u16>,
 }
 
 impl Target {
@@ -88,7 +89,7 @@ impl Target {
             cookie: Some(Cookie { cookie: 1 }),
         };
         session.set_pipeline(config, Commit::Replace).await.context("the switch refuses the program")?;
-        Ok(Self { session, digests: Vec::new(), events, wire, io })
+        Ok(Self { session, digests: Vec::new(), events, wire, io, ports: ports.to_vec() })
     }
 
     /// Writes updates, each on its own, and gives the result of each.
@@ -123,6 +124,8 @@ impl Target {
             }
         }
         self.settle(&mut out, at_least).await?;
+        // BMv2's stream carries what is sent to ports that it does not have.
+        out.retain(|(port, _)| *port == CPU_PORT || self.ports.contains(port));
         Ok(out)
     }
 

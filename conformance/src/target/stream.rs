@@ -58,8 +58,8 @@ async fn run(channel: Channel, packets: impl Stream<Item = Packet> + Send + 'sta
     let codec: ProstCodec<Packet, Packet> = ProstCodec::default();
     let mut answers = match client.streaming(request, path, codec).await {
         Ok(answers) => answers.into_inner(),
-        // It listens before it has ports.
-        Err(status) if status.code() == Code::Unavailable => return Ok(None),
+        // It listens before it has ports, and before it knows the service.
+        Err(status) if matches!(status.code(), Code::Unavailable | Code::Unimplemented) => return Ok(None),
         Err(status) => return Err(status).context("BMv2's data plane"),
     };
     let mut out = Vec::new();

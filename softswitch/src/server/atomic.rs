@@ -119,8 +119,14 @@ fn entry_before(pipeline: &ForwardingPipeline, entry: &v1::TableEntry, counted: 
         counter_data: counted.then(v1::CounterData::default),
         ..v1::TableEntry::default()
     };
-    let found = read::one_entry(pipeline, &filter).ok()??;
-    Some(v1::TableEntry { is_const: false, time_since_last_hit: None, meter_counter_data: None, ..found })
+    let Some(found) = read::one_entry(pipeline, &filter).ok()? else {
+        // An indirect table may have no default entry: resetting it takes away what it has been given.
+        let none = v1::TableEntry { table_id: entry.table_id, is_default_action: true, ..v1::TableEntry::default() };
+        return entry.is_default_action.then_some(none);
+    };
+    // The action of a constant entry is part of the program and cannot be written.
+    let action = found.action.filter(|_| !found.is_const);
+    Some(v1::TableEntry { action, is_const: false, time_since_last_hit: None, meter_counter_data: None, ..found })
 }
 
 /// An entry of a table; without a key, its default entry.

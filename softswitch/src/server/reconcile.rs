@@ -87,8 +87,6 @@ fn wildcards() -> Vec<Entity> {
             counter_data: Some(v1::CounterData::default()),
             ..v1::TableEntry::default()
         }),
-        // Those of constant entries; the others went with their entries.
-        Entity::DirectMeterEntry(v1::DirectMeterEntry::default()),
     ]
 }
 
@@ -133,15 +131,26 @@ impl Copy<'_> {
         let results = write::apply(self.new, &self.batch);
         for (update, result) in self.batch.drain(..).zip(results) {
             let entity = update.entity.and_then(|e| e.entity);
-            let from_packets = matches!(entity, Some(Entity::CounterEntry(_) | Entity::RegisterEntry(_)));
+            let from_packets = match &entity {
+                Some(Entity::CounterEntry(_) | Entity::RegisterEntry(_)) => true,
+                Some(Entity::TableEntry(entry)) => is_count(entry),
+                _ => false,
+            };
             match result {
                 Err(_) if from_packets => {}
                 Err(refused) => drop(self.failure.get_or_insert(refused.message)),
-                Ok(()) if matches!(entity, Some(Entity::TableEntry(_))) => self.kept.entries += 1,
+                Ok(()) if matches!(entity, Some(Entity::TableEntry(_))) && !from_packets => self.kept.entries += 1,
                 Ok(()) => self.kept.others += 1,
             }
         }
     }
+}
+
+/// Whether an update of an entry only sets its counter: that of a constant one is all that packets write.
+fn is_count(entry: &v1::TableEntry) -> bool {
+    #[expect(deprecated, reason = "controller_metadata is deprecated, but must still be kept")]
+    let attached = entry.controller_metadata != 0 || !entry.metadata.is_empty();
+    entry.action.is_none() && entry.meter_config.is_none() && !entry.is_default_action && !attached
 }
 
 /// Ids of one P4Info by those of another: what has the same name is the same thing.
@@ -216,18 +225,15 @@ impl Names {
     /// says what the new one has no place for.
     fn translate(&self, entity: Entity) -> Result<Option<(Type, Entity)>, String> {
         Ok(Some(match entity {
-            Entity::TableEntry(entry) if entry.is_const => return Ok(None),
+            Entity::TableEntry(entry) if entry.is_const => {
+                return Ok(self.constant_entry(entry)?.map(|entry| (Type::Modify, Entity::TableEntry(entry))));
+            }
             Entity::TableEntry(entry) => {
                 let kind = if entry.is_default_action { Type::Modify } else { Type::Insert };
                 (kind, Entity::TableEntry(self.table_entry(entry)?))
             }
-            Entity::DirectMeterEntry(mut meter) => {
-                let Some(entry) = meter.table_entry.take().filter(|_| meter.config.is_some()) else { return Ok(None) };
-                meter.table_entry = Some(self.table_entry(entry)?);
-                meter.counter_data = None;
-                (Type::Modify, Entity::DirectMeterEntry(meter))
-            }
-            Entity::DirectCounterEntry(_) => return Ok(None),
+            // They went with their entries.
+            Entity::DirectMeterEntry(_) | Entity::DirectCounterEntry(_) => return Ok(None),
             Entity::ActionProfileMember(mut member) => {
                 member.action_profile_id = known(&self.profiles, member.action_profile_id, "action profile")?;
                 member.action = member.action.map(|action| self.action(action)).transpose()?;
@@ -272,6 +278,19 @@ impl Names {
             entity @ Entity::PacketReplicationEngineEntry(_) => (Type::Insert, entity),
             Entity::ExternEntry(_) => return Ok(None),
         }))
+    }
+
+    /// What a constant entry has been given: the entry itself is part of the program.
+    fn constant_entry(&self, entry: v1::TableEntry) -> Result<Option<v1::TableEntry>, String> {
+        let entry = v1::TableEntry { action: None, is_const: false, ..entry };
+        let counted = entry.counter_data.is_some_and(|c| c != v1::CounterData::default());
+        if is_count(&entry) && !counted {
+            return Ok(None);
+        }
+        match self.table_entry(entry.clone()) {
+            Err(_) if is_count(&entry) => Ok(None),
+            entry => entry.map(Some),
+        }
     }
 
     fn table_entry(&self, mut entry: v1::TableEntry) -> Result<v1::TableEntry, String> {

@@ -37,13 +37,9 @@ fn id(alias: &str) -> u32 {
 
 /// A rig that runs the program, with its primary.
 async fn start() -> (Rig, Controller) {
-    let rig = Rig::start().await;
-    let mut controller = rig.connect().await;
-    assert_eq!(controller.arbitrate(1).await.unwrap().0, Code::Ok);
-    let config =
-        v1::ForwardingPipelineConfig { p4info: Some(fanout()), p4_device_config: JSON.to_vec(), ..Default::default() };
-    controller.commit(config).await.unwrap();
-    (rig, controller)
+    let p4info = Some(fanout());
+    let config = v1::ForwardingPipelineConfig { p4info, p4_device_config: JSON.to_vec(), ..Default::default() };
+    Rig::loaded_with(config).await
 }
 
 fn send_to(port: u8) -> v1::Action {

@@ -1,6 +1,8 @@
 //! What the tests of the switch share: a switch with the portal program, and a plain tonic client.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod holdings;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,10 +134,15 @@ impl Rig {
 
     /// A rig whose controller is primary with election id 1 and has loaded the portal program.
     pub async fn loaded() -> (Self, Controller) {
+        Self::loaded_with(portal(1)).await
+    }
+
+    /// The same with another program.
+    pub async fn loaded_with(config: v1::ForwardingPipelineConfig) -> (Self, Controller) {
         let rig = Self::start().await;
         let mut controller = rig.connect().await;
         assert_eq!(controller.arbitrate(1).await.unwrap().0, Code::Ok);
-        controller.commit(portal(1)).await.unwrap();
+        controller.commit(config).await.unwrap();
         (rig, controller)
     }
 

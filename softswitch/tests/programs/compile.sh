@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 p4c=${P4C:-p4c-bm2-ss}
-[ $# -gt 0 ] || set -- *.p4
+[ $# -gt 0 ] || set -- *.p4 undefined/*.p4
 for program in "$@"; do
     name=${program%.p4}
     "$p4c" --arch v1model --std p4-16 "$program" -o "$name.json" \
@@ -33,5 +33,5 @@ done
 {
     echo '# What the JSON and P4Info here were compiled from. Written by compile.sh, compared by conformance/tests/lock.rs.'
     "$p4c" --version 2>&1 | awk '/[Vv]ersion/ { print "p4c " $2; exit }'
-    sha256sum -- *.p4 include/*.p4 *.json *.p4info.txtpb
+    sha256sum -- *.p4 include/*.p4 *.json *.p4info.txtpb undefined/*.p4 undefined/*.json undefined/*.p4info.txtpb
 } > programs.lock

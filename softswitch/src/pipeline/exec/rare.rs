@@ -34,15 +34,17 @@ impl Machine<'_, '_> {
             }
             Op::Meter { meter, index, d, w } => {
                 let (unit, cells) = &self.dp.meters[usize::from(meter)];
-                if let Some(m) = cells.get(self.s.get(index) as usize) {
-                    self.s.set(d, m.execute(*unit, self.pkt.frame.len() as u64, self.pkt.now_us) & mask(w));
-                }
+                // Beyond the array, the result is undefined (v1model.p4): green, whatever the field was before.
+                let colour = cells
+                    .get(self.s.get(index) as usize)
+                    .map_or(0, |m| m.execute(*unit, self.pkt.frame.len() as u64, self.pkt.now_us));
+                self.s.set(d, colour & mask(w));
             }
             Op::RegRead { reg, index, d } => {
                 self.take_turn(reg);
-                if let Some(r) = self.dp.registers[usize::from(reg)].get(self.s.get(index) as usize) {
-                    self.s.set(d, r.load(Ordering::Relaxed));
-                }
+                // As for meters: 0.
+                let cell = self.dp.registers[usize::from(reg)].get(self.s.get(index) as usize);
+                self.s.set(d, cell.map_or(0, |r| r.load(Ordering::Relaxed)));
             }
             Op::RegWrite { reg, index, a } => {
                 self.take_turn(reg);

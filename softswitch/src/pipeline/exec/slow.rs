@@ -1,5 +1,7 @@
 //! Instructions that walk a tree: stacks and unions by an index, varbits, values of any width.
 
+use num_bigint::BigInt;
+
 use super::super::layout::Header;
 use super::super::tree::{ExtractTo, HeaderAt, Place, Slow};
 use super::bytes;
@@ -33,9 +35,7 @@ impl Machine<'_, '_> {
             Slow::RegRead { to, reg, index, .. } => {
                 self.take_turn(*reg);
                 let cell = self.index(index).and_then(|i| self.dp.registers[usize::from(*reg)].read(i));
-                if let Some(v) = cell {
-                    self.put(to, &v.into());
-                }
+                self.put(to, &cell.map_or(BigInt::ZERO, Into::into));
             }
             Slow::Random { to, low, high } => {
                 // BMv2 draws in 64 bits.

@@ -110,6 +110,9 @@ impl Trace {
     fn changes(&mut self, p: &Program, slots: &[u64]) {
         if self.before.len() == slots.len() {
             for named in &p.names {
+                if words(&self.before, named) == words(slots, named) {
+                    continue;
+                }
                 let (old, new) = (value(&self.before, named), value(slots, named));
                 if old == new {
                     continue;
@@ -210,12 +213,16 @@ impl Worker {
     }
 }
 
+/// The words that hold a value.
+fn words<'a>(slots: &'a [u64], named: &Named) -> &'a [u64] {
+    let from = usize::from(named.slot);
+    slots.get(from..from + named.width.div_ceil(64).max(1) as usize).unwrap_or(&[])
+}
+
 /// A value in hexadecimal.
 fn value(slots: &[u64], named: &Named) -> String {
-    let from = usize::from(named.slot);
-    let words = slots.get(from..from + named.width.div_ceil(64).max(1) as usize).unwrap_or(&[]);
     let mut text = String::new();
-    for word in words.iter().rev() {
+    for word in words(slots, named).iter().rev() {
         // Signed fields are kept sign-extended: only their own bits are shown.
         let own = if named.width < 64 { word & ((1 << named.width) - 1) } else { *word };
         if text.is_empty() {

@@ -1,5 +1,7 @@
 //! Random updates: most of them what a controller could mean, many of them broken in one place or two.
 
+mod rest;
+
 use dmux_p4rt::p4::config::v1 as info;
 use dmux_p4rt::p4::config::v1::match_field::{Match, MatchType};
 use dmux_p4rt::p4::v1;
@@ -23,12 +25,20 @@ impl<'a> Generator<'a> {
     }
 
     pub fn update(&mut self) -> v1::Update {
-        let mut update = match self.random.below(10) {
-            0 if !self.p4info.counters.is_empty() => self.counter(),
-            1 if !self.p4info.meters.is_empty() => self.meter(),
-            2 => self.direct(),
-            3 => self.default_entry(),
-            _ => self.entry_update(),
+        let p = self.p4info;
+        let mut update = match self.random.below(20) {
+            0 if !p.counters.is_empty() => self.counter(),
+            1 if !p.meters.is_empty() => self.meter(),
+            2..=3 if !p.tables.is_empty() => self.direct(),
+            4..=5 if !p.tables.is_empty() => self.default_entry(),
+            6 if !p.registers.is_empty() => self.register(),
+            7 if !p.value_sets.is_empty() => self.value_set(),
+            8 if !p.digests.is_empty() => self.digest(),
+            9..=11 if !p.action_profiles.is_empty() => self.member(),
+            12..=13 if !p.action_profiles.is_empty() => self.group(),
+            14..=19 if !p.tables.is_empty() => self.entry_update(),
+            _ if !p.tables.is_empty() && !self.random.one_in(3) => self.entry_update(),
+            _ => self.replication(),
         };
         if self.random.one_in(40) {
             update.r#type = self.random.below(5) as i32;
@@ -118,6 +128,10 @@ impl<'a> Generator<'a> {
             (if counted { self.random.one_in(2) } else { self.random.one_in(30) }).then(|| self.counter_data());
         entry.meter_config =
             (if metered { self.random.one_in(2) } else { self.random.one_in(30) }).then(|| self.meter_config());
+        let ages = table.idle_timeout_behavior() != info::table::IdleTimeoutBehavior::NoTimeout;
+        if if ages { self.random.one_in(2) } else { self.random.one_in(40) } {
+            entry.idle_timeout_ns = self.number();
+        }
     }
 
     fn field(&mut self, field: &info::MatchField) -> Option<FieldMatchType> {
@@ -151,6 +165,16 @@ impl<'a> Generator<'a> {
         if self.random.one_in(40) || table.action_refs.is_empty() {
             return None;
         }
+        let named = if table.implementation_id != 0 && !self.random.one_in(30) {
+            self.indirect(table)
+        } else {
+            table_action::Type::Action(self.call(table)?)
+        };
+        Some(v1::TableAction { r#type: Some(named) })
+    }
+
+    /// An action of a table with arguments.
+    fn call(&mut self, table: &info::Table) -> Option<v1::Action> {
         let reference = self.random.pick(&table.action_refs);
         let action = self.p4info.actions.iter().find(|a| id(&a.preamble) == reference.id)?;
         let params = action
@@ -158,8 +182,7 @@ impl<'a> Generator<'a> {
             .iter()
             .map(|p| v1::action::Param { param_id: p.id, value: self.bytes(p.bitwidth as u32) })
             .collect();
-        let action = v1::Action { action_id: reference.id, params };
-        Some(v1::TableAction { r#type: Some(table_action::Type::Action(action)) })
+        Some(v1::Action { action_id: reference.id, params })
     }
 
     /// Breaks something, perhaps.
@@ -300,6 +323,20 @@ impl<'a> Generator<'a> {
 
 pub fn id(preamble: &Option<info::Preamble>) -> u32 {
     preamble.as_ref().unwrap().id
+}
+
+/// The width of a register's cells.
+pub fn register_bits(register: &info::Register) -> u32 {
+    use info::p4_bitstring_like_type_spec::TypeSpec as Bits;
+    let spec = register.type_spec.as_ref().and_then(|s| s.type_spec.as_ref());
+    match spec {
+        Some(info::p4_data_type_spec::TypeSpec::Bitstring(bits)) => match bits.type_spec.as_ref().unwrap() {
+            Bits::Bit(t) => t.bitwidth as u32,
+            Bits::Int(t) => t.bitwidth as u32,
+            Bits::Varbit(t) => t.max_bitwidth as u32,
+        },
+        other => panic!("a register of {other:?}"),
+    }
 }
 
 /// The kind of a field, which the tests' programs always tell.
