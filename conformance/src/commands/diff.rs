@@ -63,7 +63,7 @@ pub async fn run(options: &Options) -> Result<bool> {
                 Ok(report) => {
                     let verdict = match (report.differences.is_empty(), report.stopped.is_empty()) {
                         (false, _) => "DIFFERENT",
-                        (true, false) => "BMv2 hung/died",
+                        (true, false) => "BMv2 stopped",
                         (true, true) => "same",
                     };
                     println!(
@@ -71,7 +71,7 @@ pub async fn run(options: &Options) -> Result<bool> {
                         report.written, report.sent, report.came
                     );
                     report.differences.iter().for_each(|d| println!("    {d}"));
-                    report.stopped.iter().for_each(|why| println!("    BMv2 stopped, and was started again: {why}"));
+                    report.stopped.iter().for_each(|why| println!("    BMv2 stopped: {why}"));
                     failed += usize::from(!report.differences.is_empty());
                     stopped += usize::from(!report.stopped.is_empty());
                     (sent, came, written) = (sent + report.sent, came + report.came, written + report.written);

@@ -31,8 +31,11 @@ const MOST_RESTARTS: usize = 3;
 /// that ends too early is defined.
 const CHECKS_VALIDITY: [&str; 5] = ["gateway", "router", "parser_errors", "parser_stack", "parser_lookahead"];
 
-/// Frames that do what P4 leaves undefined, by program: BMv2 then sends what happens to be in its memory, or dies.
-const UNDEFINED: [(&str, fn(&[u8]) -> bool); 1] = [
+/// A program, and which of its frames do what P4 leaves undefined.
+type Undefined = (&'static str, fn(&[u8]) -> bool);
+
+/// Frames that are left out: BMv2 would send what happens to be in its memory, or die.
+const UNDEFINED: [Undefined; 1] = [
     // Elements of the stack from the fourth on are not valid, and from the sixth on not there.
     ("stack_ops", |frame| matches!(frame, [5 | 6, index, ..] if *index >= 3)),
 ];
@@ -111,14 +114,21 @@ impl Broken {
 /// sent.
 ///
 /// # Errors
-/// BMv2 that does not start, or an embedded switch that refuses the program or dies.
+/// An embedded switch that refuses the program or dies.
 pub async fn compare(bmv2: &Path, program: &Program, case: &Case) -> Result<Report> {
     let mut report = Report::default();
     let rules = Rules::of(program);
     let mut runs: VecDeque<&[Sent]> = case.frames.chunks(rules.together).collect();
     loop {
         // Dropped, BMv2 is killed.
-        let mut both = Both::start(bmv2, program).await?;
+        let mut both = match Both::start(bmv2, program).await {
+            Ok(both) => both,
+            Err(Broken::Ours(error)) => return Err(error.context("dmux")),
+            Err(Broken::Bmv2(why)) => {
+                report.stopped.push(why);
+                return Ok(report);
+            }
+        };
         match both.run(program, case, &mut runs, rules, &mut report).await {
             Ok(None) => return Ok(report),
             Ok(Some(frames)) => {
@@ -185,10 +195,10 @@ struct Both {
 }
 
 impl Both {
-    async fn start(bmv2: &Path, program: &Program) -> Result<Self> {
-        let bmv2 = Target::start(&Kind::Bmv2(bmv2.to_owned()), program, &PORTS).await.context("BMv2")?;
-        let ours = Target::start(&Kind::Ours, program, &PORTS).await.context("dmux")?;
-        Ok(Self { bmv2, ours })
+    async fn start(bmv2: &Path, program: &Program) -> Result<Self, Broken> {
+        let theirs = Target::start(&Kind::Bmv2(bmv2.to_owned()), program, &PORTS).await.map_err(Broken::bmv2)?;
+        let ours = Target::start(&Kind::Ours, program, &PORTS).await.map_err(Broken::Ours)?;
+        Ok(Self { bmv2: theirs, ours })
     }
 
     /// Sends what is left of a case. `Some` are frames that the two did not treat alike.
@@ -299,7 +309,7 @@ async fn first_difference(
         Broken::Bmv2(why) => anyhow!("BMv2 stops: {why}"),
         Broken::Ours(error) => error,
     };
-    let mut both = Both::start(bmv2, program).await?;
+    let mut both = Both::start(bmv2, program).await.map_err(broken)?;
     both.fill(program, &case.entries, &mut Vec::new()).await.map_err(broken)?;
     for frames in case.frames.chunks(rules.together).take_while(|frames| !std::ptr::eq(*frames, differ)) {
         both.exchange(frames, rules).await.map_err(broken)?.ok();

@@ -8,7 +8,7 @@ use dmux_p4rt::client::insert;
 use dmux_p4rt::p4::v1::entity::Entity;
 use dmux_p4rt::p4::v1::write_request::Atomicity;
 use dmux_p4rt::p4::v1::{ForwardingPipelineConfig, Update};
-use dmux_softswitch::pipeline::{Clock, Marking, Worker};
+use dmux_softswitch::pipeline::{Clock, Marking, Target, Worker};
 use dmux_softswitch::server::config::ForwardingPipeline;
 use dmux_softswitch::server::role::Access;
 
@@ -79,7 +79,8 @@ impl Watched {
             p4_device_config: program.json.clone(),
             cookie: None,
         };
-        let pipeline = ForwardingPipeline::new(config, Arc::new(Still), Marking::Steps)
+        let target = Target { marking: Marking::Steps, ..Target::default() };
+        let pipeline = ForwardingPipeline::new(config, Arc::new(Still), target)
             .context("the embedded switch refuses the program")?;
         let mut worker = Worker::new(&pipeline.dataplane);
         worker.seed(seed);

@@ -81,7 +81,16 @@ fn before(pipeline: &ForwardingPipeline, entity: &v1::Entity, kind: Type) -> Vec
     if let Some(Entity::TableEntry(entry)) = &entity.entity {
         // A count goes on meanwhile: it is put back only where the update sets it.
         let counted = kind == Type::Delete || entry.counter_data.is_some();
-        return entry_before(pipeline, entry, counted).into_iter().map(table_entity).collect();
+        let mut found = entry_before(pipeline, entry, counted);
+        // What is not changed is not written back: an action set would need room beside itself.
+        if kind == Type::Modify
+            && entry.action.is_none()
+            && !entry.is_default_action
+            && let Some(found) = &mut found
+        {
+            found.action = None;
+        }
+        return found.into_iter().map(table_entity).collect();
     }
     let mut found = Vec::new();
     // What cannot be read cannot be written either.

@@ -120,8 +120,16 @@ impl Generator<'_> {
             2..=20 => Some(PortKind::EgressPort(port as u32)),
             _ => Some(PortKind::Port(self.spell(port, 9))),
         };
-        let instance = if self.random.one_in(40) { 0x1_0000 } else { self.random.value(16) as u32 };
-        v1::Replica { port_kind, instance, ..v1::Replica::default() }
+        let mut backup_replicas = Vec::new();
+        while self.random.one_in(4) {
+            let port = self.bytes(9);
+            backup_replicas.push(v1::BackupReplica { port, instance: self.instance() });
+        }
+        v1::Replica { port_kind, instance: self.instance(), backup_replicas }
+    }
+
+    fn instance(&mut self) -> u32 {
+        if self.random.one_in(40) { 0x1_0000 } else { self.random.value(16) as u32 }
     }
 
     fn profile(&mut self) -> &info::ActionProfile {
@@ -208,8 +216,16 @@ impl Generator<'_> {
                         watch_kind: no_watch(self.random.below(8)).1,
                     });
                 }
+                let mut some = || match self.random.below(20) {
+                    0 => 7,
+                    1..=4 => 1,
+                    5..=8 => 2,
+                    _ => 0,
+                };
                 table_action::Type::ActionProfileActionSet(v1::ActionProfileActionSet {
                     action_profile_actions: actions,
+                    action_selection_mode: some(),
+                    size_semantics: some(),
                     ..v1::ActionProfileActionSet::default()
                 })
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use dmux_p4rt::p4::config::v1 as info;
 use dmux_p4rt::p4::config::v1::action_profile::SelectorSizeSemantics;
 use dmux_p4rt::p4::v1;
+use dmux_p4rt::p4::v1::action_profile_action_set::{ActionSelectionMode as Mode, SizeSemantics};
 use dmux_p4rt::p4::v1::table_action::Type as Named;
 use dmux_p4rt::p4::v1::update::Type;
 use dmux_p4rt::p4::v1::{action_profile_action, action_profile_group};
@@ -21,17 +22,25 @@ pub(super) struct Profile {
     pub groups: BTreeMap<u32, v1::ActionProfileGroup>,
 }
 
-/// The size of a group with these weights.
-fn size_of(profile: &info::ActionProfile, weights: &[i32]) -> i64 {
-    match profile.selector_size_semantics {
-        Some(SelectorSizeSemantics::SumOfMembers(_)) => weights.len() as i64,
-        _ => weights.iter().map(|w| i64::from(*w)).sum(),
+/// Whether a group's size is the number of its members and not the sum of their weights.
+fn by_members(profile: &info::ActionProfile, semantics: SizeSemantics) -> bool {
+    match semantics {
+        SizeSemantics::SumOfWeights => false,
+        SizeSemantics::SumOfMembers => true,
+        SizeSemantics::DefaultSizeDeterminedByActionSelector => {
+            matches!(profile.selector_size_semantics, Some(SelectorSizeSemantics::SumOfMembers(_)))
+        }
     }
 }
 
-fn check_weights(profile: &info::ActionProfile, weights: &[i32], wrong: &mut Vec<Code>) {
+/// The size of a group with these weights.
+fn size_of(by_members: bool, weights: &[i32]) -> i64 {
+    if by_members { weights.len() as i64 } else { weights.iter().map(|w| i64::from(*w)).sum() }
+}
+
+fn check_weights(profile: &info::ActionProfile, by_members: bool, weights: &[i32], wrong: &mut Vec<Code>) {
     let most = match &profile.selector_size_semantics {
-        Some(SelectorSizeSemantics::SumOfMembers(s)) if s.max_member_weight > 0 => s.max_member_weight,
+        Some(SelectorSizeSemantics::SumOfMembers(s)) if by_members && s.max_member_weight > 0 => s.max_member_weight,
         _ => i32::MAX,
     };
     if weights.iter().any(|w| *w <= 0 || *w > most) {
@@ -96,8 +105,10 @@ impl Model {
         let profile_id = id(&profile.preamble);
         let held = self.profile(profile_id);
         let groups = held.groups.values().filter(|g| Some(g.group_id) != but);
-        let groups: i64 = groups.map(|g| size_of(profile, &group_weights(g))).sum();
-        groups + self.sets(profile_id).iter().map(|s| size_of(profile, &set_weights(s))).sum::<i64>()
+        let own = by_members(profile, SizeSemantics::DefaultSizeDeterminedByActionSelector);
+        let groups: i64 = groups.map(|g| size_of(own, &group_weights(g))).sum();
+        let set = |s: &&v1::ActionProfileActionSet| size_of(by_members(profile, s.size_semantics()), &set_weights(s));
+        groups + self.sets(profile_id).iter().map(set).sum::<i64>()
     }
 
     fn find_profile(&self, profile_id: u32, wrong: &mut Vec<Code>) -> Option<info::ActionProfile> {
@@ -179,8 +190,9 @@ impl Model {
             seen.push(member.member_id);
         }
         let weights = group_weights(entry);
-        check_weights(&profile, &weights, wrong);
-        let size = size_of(&profile, &weights);
+        let by_members = by_members(&profile, SizeSemantics::DefaultSizeDeterminedByActionSelector);
+        check_weights(&profile, by_members, &weights, wrong);
+        let size = size_of(by_members, &weights);
         let most = if entry.max_size == 0 { limit } else { entry.max_size };
         let all = self.size(&profile, Some(entry.group_id)) + size;
         if (most > 0 && size > most.into()) || (profile.size > 0 && all > profile.size) {
@@ -249,8 +261,13 @@ impl Model {
         self.enter(table.implementation_id, true, wrong);
         self.room_for_members(&profile, set.action_profile_actions.len(), wrong);
         let weights = set_weights(set);
-        check_weights(&profile, &weights, wrong);
-        let size = size_of(&profile, &weights);
+        let (mode, semantics) = (set.action_selection_mode, set.size_semantics);
+        if Mode::try_from(mode).is_err() || SizeSemantics::try_from(semantics).is_err() {
+            wrong.push(Code::InvalidArgument);
+        }
+        let by_members = by_members(&profile, set.size_semantics());
+        check_weights(&profile, by_members, &weights, wrong);
+        let size = size_of(by_members, &weights);
         // §9.2.3 has another code for this than §9.2.2.
         if profile.max_group_size > 0 && size > profile.max_group_size.into() {
             wrong.push(Code::InvalidArgument);
@@ -267,7 +284,7 @@ impl Model {
             let action = check_action(&self.p4info, table, action, false, wrong);
             actions.push(v1::ActionProfileAction { action, weight: given.weight, watch_kind: None });
         }
-        Some(v1::ActionProfileActionSet { action_profile_actions: actions, ..v1::ActionProfileActionSet::default() })
+        Some(v1::ActionProfileActionSet { action_profile_actions: actions, ..set.clone() })
     }
 }
 

@@ -85,19 +85,38 @@ fn replicas(given: &[v1::Replica], wrong: &mut Vec<Code>) -> Vec<v1::Replica> {
             Some(PortKind::EgressPort(port)) => Some(*port).filter(|p| *p <= MAX_PORT),
             Some(PortKind::Port(bytes)) => number(bytes, PORT_BITS).map(|p| p as u32),
         };
-        let Some(port) = port.filter(|_| replica.instance <= MAX_INSTANCE) else {
+        if replica.instance > MAX_INSTANCE {
+            wrong.push(Code::InvalidArgument);
+        }
+        let Some(port) = port else {
             wrong.push(Code::OutOfRange);
             continue;
         };
-        if seen.contains(&(port, replica.instance)) {
-            wrong.push(Code::InvalidArgument);
+        let mut places = vec![(port, replica.instance)];
+        let mut backup_replicas = Vec::new();
+        for backup in &replica.backup_replicas {
+            let other = number(&backup.port, PORT_BITS).map(|p| p as u32);
+            if other.is_none() {
+                wrong.push(Code::OutOfRange);
+            }
+            if other == Some(port) || backup.instance > MAX_INSTANCE {
+                wrong.push(Code::InvalidArgument);
+            }
+            places.extend(other.map(|other| (other, backup.instance)));
+            let port = shortest(other.unwrap_or_default().into());
+            backup_replicas.push(v1::BackupReplica { port, instance: backup.instance });
         }
-        seen.push((port, replica.instance));
+        for place in places {
+            if seen.contains(&place) {
+                wrong.push(Code::InvalidArgument);
+            }
+            seen.push(place);
+        }
         let port_kind = match &replica.port_kind {
             Some(PortKind::Port(_)) => Some(PortKind::Port(shortest(port.into()))),
             other => other.clone(),
         };
-        canonical.push(v1::Replica { port_kind, ..replica.clone() });
+        canonical.push(v1::Replica { port_kind, instance: replica.instance, backup_replicas });
     }
     sorted(canonical)
 }
