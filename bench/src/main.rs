@@ -21,6 +21,7 @@ mod generator;
 mod load;
 mod machine;
 mod meters;
+mod meters_live;
 mod netns;
 mod pipeline;
 mod process;
@@ -163,7 +164,7 @@ fn bench(options: &Options) -> Result<()> {
         let (title, measured) = match name {
             Name::Pipeline => ("pipeline in memory", pipeline::measure(options, &pipeline, &plain)),
             Name::Scale => ("tables of many entries", scale::measure(options)),
-            Name::Meters => ("meters", meters::measure()),
+            Name::Meters => ("meters", meters::measure(options)),
             Name::Veth => ("packets over veth, gateway", veth(Subject::Gateway, &options.pipeline)),
             Name::VethRouter => ("packets over veth, router", veth(Subject::Router, &programs().join("router"))),
             Name::Writes => ("table writes over P4Runtime", writes::measure(options, &pipeline, dir.path())),
