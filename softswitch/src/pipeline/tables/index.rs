@@ -7,6 +7,7 @@ use super::map::Map;
 use super::record::{FullKey, Records};
 use super::trie::Trie;
 use super::tss::Tss;
+use std::sync::atomic::AtomicU64;
 
 /// Which search a table needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,9 @@ pub(crate) enum Search {
     Lpm,
     Ternary,
 }
+
+/// The number of an entry, and its record.
+pub(crate) type Entry<'r> = (u32, &'r [AtomicU64]);
 
 /// Entries of one table by key.
 pub(crate) enum Index {
@@ -55,15 +59,27 @@ impl Index {
         }
     }
 
-    /// The entry that a packet with these slots matches.
+    /// The entry that a packet with these slots matches, and its record.
     #[inline]
-    pub(crate) fn lookup(&self, records: &Records, parts: &[KeyPart], ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
+    pub(crate) fn lookup<'r>(
+        &self,
+        records: &'r Records,
+        parts: &[KeyPart],
+        ranges: &[KeyPart],
+        s: &[u64],
+    ) -> Option<Entry<'r>> {
         each!(self, m => m.lookup(records, pack(parts, s), ranges, s))
     }
 
     /// The entry that a packet with this key matches, which has at most two words.
     #[inline]
-    pub(crate) fn lookup_packed(&self, records: &Records, key: [u64; 2], ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
+    pub(crate) fn lookup_packed<'r>(
+        &self,
+        records: &'r Records,
+        key: [u64; 2],
+        ranges: &[KeyPart],
+        s: &[u64],
+    ) -> Option<Entry<'r>> {
         match self {
             Self::K64(m) => m.lookup(records, key[0], ranges, s),
             Self::K128(m) => m.lookup(records, u128::from(key[0]) | u128::from(key[1]) << 64, ranges, s),
@@ -168,12 +184,13 @@ impl<K: Key> Matcher<K> {
     }
 
     #[inline]
-    fn lookup(&self, records: &Records, k: K, ranges: &[KeyPart], s: &[u64]) -> Option<u32> {
-        match self {
-            Self::Exact(m) => m.get(k.mix(m.seed), |e| records.has_key(e, &k)),
+    fn lookup<'r>(&self, records: &'r Records, k: K, ranges: &[KeyPart], s: &[u64]) -> Option<Entry<'r>> {
+        let entry = match self {
+            Self::Exact(m) => return m.get_with(k.mix(m.seed), |e| Some((e, records.with_key(e, &k)?))),
             Self::Lpm(t) => t.lookup(&k, records),
             Self::Ternary(t) => t.lookup(&k, records, &|f| ranges.get(f).map_or(0, |p| field_of(p, s))),
-        }
+        };
+        entry.map(|e| (e, records.record(e)))
     }
 
     fn find(&self, records: &Records, full: &FullKey) -> Option<u32> {

@@ -76,6 +76,17 @@ impl Map {
         self.place(hash, is).map(|at| entry(self.cells[at]))
     }
 
+    /// What `is` makes of the entry with this hash that is the one.
+    #[inline]
+    pub(crate) fn get_with<R>(&self, hash: u64, mut is: impl FnMut(u32) -> Option<R>) -> Option<R> {
+        let mut found = None;
+        self.place(hash, |entry| {
+            found = is(entry);
+            found.is_some()
+        });
+        found
+    }
+
     /// The first entry with this hash, whatever its key.
     #[inline]
     pub(crate) fn likely(&self, hash: u64) -> Option<u32> {

@@ -46,7 +46,7 @@ use super::replication::Replication;
 use crate::prefetch::prefetch;
 pub use idle::Idled;
 use idle::{Idle, Rest};
-use index::{Index, Search};
+use index::{Entry, Index, Search};
 pub(crate) use known_ports::KnownPorts;
 use ledger::Ledger;
 pub(crate) use packing::Packing;
@@ -386,19 +386,19 @@ impl Dataplane {
         &'s self,
         table: &Table,
         shared: &'s Shared,
-        found: Option<u32>,
+        found: Option<Entry<'s>>,
         frame_len: u64,
         now_us: u64,
     ) -> Found<'s> {
-        let record = found.unwrap_or(table.default);
+        let (number, record) = found.unwrap_or_else(|| (table.default, shared.records.record(table.default)));
         if shared.counted
-            && record > CACHED
-            && let Some(c) = shared.counters.get(record).first()
+            && number > CACHED
+            && let Some(c) = shared.counters.get(number).first()
         {
             // Its counter, as a rule: of an entry that was never modified, cell and record have the same number.
             prefetch(c);
         }
-        let (action, args, cell) = shared.records.action(record);
+        let (action, args, cell) = shared.records.action_of(record);
         let mut colour = None;
         if shared.noted && found.is_some() {
             colour = shared.note(cell, frame_len, now_us);

@@ -80,6 +80,20 @@ impl Records {
         self.key(r).iter().enumerate().all(|(i, w)| load(w) == k.word(i))
     }
 
+    /// The record, if it has this key.
+    #[inline]
+    pub(crate) fn with_key<K: Key>(&self, r: u32, k: &K) -> Option<&[AtomicU64]> {
+        let record = self.slab.get(r);
+        let key = record.get(1..=self.key_words)?;
+        key.iter().enumerate().all(|(i, w)| load(w) == k.word(i)).then_some(record)
+    }
+
+    /// All of a record.
+    #[inline]
+    pub(crate) fn record(&self, r: u32) -> &[AtomicU64] {
+        self.slab.get(r)
+    }
+
     /// How many bits, counted from the top of the key's words, the record's key has in common with this one.
     #[inline]
     pub(crate) fn common<K: Key>(&self, r: u32, k: &K) -> u32 {
@@ -151,7 +165,12 @@ impl Records {
     /// Which of the table's actions, its arguments, and the cell.
     #[inline]
     pub(crate) fn action(&self, r: u32) -> (u64, &[AtomicU64], u32) {
-        let record = self.slab.get(r);
+        self.action_of(self.slab.get(r))
+    }
+
+    /// The same of a record that is at hand.
+    #[inline]
+    pub(crate) fn action_of<'r>(&self, record: &'r [AtomicU64]) -> (u64, &'r [AtomicU64], u32) {
         let from = 1 + self.key_words;
         let head = self.word(record, 0);
         (head & NO_ACTION, record.get(from..from + self.arg_words).unwrap_or(&[]), (head >> 32) as u32)

@@ -1,7 +1,9 @@
 //! Storage for entries that packets read while a control plane adds more: it grows, and never moves.
 
 use super::memory::Cell;
-use std::sync::OnceLock;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Cells of the first chunk; each chunk is twice the one before.
 const FIRST: usize = 64;
@@ -12,12 +14,15 @@ const CHUNKS: usize = 27;
 /// it was never written takes no memory.
 pub(crate) struct Slab<T> {
     stride: usize,
-    chunks: [OnceLock<Box<[T]>>; CHUNKS],
+    /// First cells of the chunks; null where there is none yet.
+    chunks: [AtomicPtr<T>; CHUNKS],
+    /// Whoever adds a chunk.
+    growing: Mutex<()>,
 }
 
 impl<T: Cell> Slab<T> {
     pub(crate) fn new(stride: usize) -> Self {
-        Self { stride, chunks: [const { OnceLock::new() }; CHUNKS] }
+        Self { stride, chunks: [const { AtomicPtr::new(null_mut()) }; CHUNKS], growing: Mutex::new(()) }
     }
 
     #[inline]
@@ -27,27 +32,62 @@ impl<T: Cell> Slab<T> {
         (chunk, n - (FIRST << chunk))
     }
 
+    /// Cells of a chunk.
+    fn size(&self, chunk: usize) -> usize {
+        (FIRST << chunk) * self.stride
+    }
+
     /// Makes room for the record, if there is none yet.
     pub(crate) fn reserve(&self, ix: u32) {
         let (chunk, _) = Self::locate(ix);
-        self.chunks[chunk].get_or_init(|| T::fresh((FIRST << chunk) * self.stride));
+        let first = &self.chunks[chunk];
+        if first.load(Ordering::Acquire).is_null() {
+            let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+            if first.load(Ordering::Acquire).is_null() {
+                let cells = Box::into_raw(T::fresh(self.size(chunk)));
+                debug_assert_eq!(cells.len(), self.size(chunk));
+                // Release: whoever sees the chunk sees what is in it.
+                first.store(cells.cast(), Ordering::Release);
+            }
+        }
     }
 
     /// The cells of a record; none if it was never reserved.
     #[inline]
     pub(crate) fn get(&self, ix: u32) -> &[T] {
         let (chunk, at) = Self::locate(ix);
-        match self.chunks[chunk].get() {
-            Some(c) => &c[at * self.stride..(at + 1) * self.stride],
-            None => &[],
+        let first = self.chunks[chunk].load(Ordering::Acquire);
+        if first.is_null() {
+            return &[];
+        }
+        // SAFETY: the chunk has `FIRST << chunk` records of `stride` cells, `at` is below that number by construction, and
+        // chunks live as long as the slab.
+        unsafe { std::slice::from_raw_parts(first.add(at * self.stride), self.stride) }
+    }
+}
+
+impl<T> Drop for Slab<T> {
+    fn drop(&mut self) {
+        for (chunk, first) in self.chunks.iter_mut().enumerate() {
+            let first = *first.get_mut();
+            if !first.is_null() {
+                let cells = std::ptr::slice_from_raw_parts_mut(first, (FIRST << chunk) * self.stride);
+                // SAFETY: `reserve` made it of a box of this length, and nobody refers to it any more.
+                drop(unsafe { Box::from_raw(cells) });
+            }
         }
     }
 }
 
+// SAFETY: the chunks are the slab's own boxes, and reached by shared references only.
+unsafe impl<T: Send> Send for Slab<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Slab<T> {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     #[test]
     fn records_do_not_overlap_and_keep_their_place() {
