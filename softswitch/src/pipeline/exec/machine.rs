@@ -5,7 +5,7 @@ use super::super::program::Program;
 use super::super::tables::{Dataplane, Draw, Found, Side};
 use super::bytes::{bits, extract, extract_field, sign64};
 use super::copies::Work;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, table_bit};
 use super::slots::Slots;
 use super::trace::Trace;
 use super::{ASSERT_FAILED, MAX_PARSER_STATES, Packet, Verdict, mask, wide_mask};
@@ -346,6 +346,7 @@ impl<'a> Machine<'a, '_> {
     /// Looks up a table, and stores the colour of its direct meter.
     #[inline(always)]
     pub(crate) fn find(&mut self, t: usize) -> Found<'a> {
+        self.scratch.applied |= table_bit(t);
         let found = self.dp.lookup(self.side, t, self.s.all(), self.pkt.frame.len() as u64, self.pkt.now_us);
         self.coloured(t, found)
     }
@@ -353,6 +354,7 @@ impl<'a> Machine<'a, '_> {
     /// The same for a key that is packed already; see [`Dataplane::lookup_packed`].
     #[inline(always)]
     pub(crate) fn find_packed(&mut self, t: usize, key: [u64; 2]) -> Found<'a> {
+        self.scratch.applied |= table_bit(t);
         let len = self.pkt.frame.len() as u64;
         let found = self.dp.lookup_packed(self.side, t, key, self.s.all(), len, self.pkt.now_us);
         self.coloured(t, found)

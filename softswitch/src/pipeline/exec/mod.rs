@@ -184,10 +184,9 @@ impl Worker {
             (self.stats, self.work) = (stats, work);
         }
         let flags = if self.work.queues.as_ref().is_some_and(|q| q.any()) { QUEUES } else { 0 };
-        let side = dp.read();
-        // SAFETY: as in `Batch::process`.
-        self.ahead.begin(&side, unsafe { Slots::new(&mut self.slots) });
-        Batch { side, worker: self, dp, flags }
+        self.ahead.begin();
+        self.scratch.applied = 0;
+        Batch { side: dp.read(), worker: self, dp, flags }
     }
 }
 
@@ -197,9 +196,7 @@ impl Batch<'_, '_> {
     /// alone, and only large tables make it worth while: without, the result is the same.
     #[inline]
     pub fn coming(&mut self, frame: &[u8]) {
-        if self.worker.ahead.is_looking() {
-            self.worker.ahead.coming(&self.side, frame);
-        }
+        self.worker.ahead.coming(&self.side, frame);
     }
 
     /// Like [`Worker::process`].
@@ -221,6 +218,10 @@ impl Batch<'_, '_> {
         let start = p.start;
         let pkt = Packet { flags: self.flags, ..Packet::new(frame, ingress_port, now_us) };
         let done = w.run(self.dp, &self.side, pkt, start);
+        if w.ahead.is_curious() {
+            // SAFETY: as above.
+            w.ahead.learn(&self.side, w.scratch.applied, unsafe { Slots::new(&mut w.slots) });
+        }
         w.settle(&done, out);
         if done.flags & !QUEUES != 0 || done.verdict == Verdict::Deferred {
             self.rest(&done, now_us, out);

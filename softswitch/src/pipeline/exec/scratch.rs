@@ -10,14 +10,22 @@ pub(crate) struct Scratch {
     /// The bytes that a calculation runs over.
     pub(super) calc: Vec<u8>,
     random: u64,
+    /// Tables that packets were looked up in since the batch began; see [`table_bit`].
+    pub(super) applied: u64,
     /// The second that messages are counted in, and how many there were.
     log: (u64, u32),
+}
+
+/// One bit for each of the first 64 tables, which others share: it is for guesses only.
+#[inline(always)]
+pub(super) fn table_bit(t: usize) -> u64 {
+    1 << (t % 64)
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
         let seed = std::collections::hash_map::RandomState::new().build_hasher().finish();
-        Self { calc: Vec::with_capacity(256), random: seed, log: (0, 0) }
+        Self { calc: Vec::with_capacity(256), random: seed, applied: 0, log: (0, 0) }
     }
 
     pub(super) fn seed(&mut self, seed: u64) {

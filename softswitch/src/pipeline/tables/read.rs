@@ -65,7 +65,7 @@ impl Dataplane {
         if shared.keyless {
             return None;
         }
-        let entry = table.index.lookup(&shared.records, &shared.packed, &shared.ranges, s)?;
+        let (entry, _) = table.index.lookup(&shared.records, &shared.packed, &shared.ranges, s)?;
         self.view(t, entry, side)
     }
 
