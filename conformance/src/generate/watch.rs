@@ -31,7 +31,7 @@ impl Clock for Still {
 const NOW_US: u64 = 1_000_000;
 
 /// How lines of a trace begin that say where a packet has come by, and not what it was.
-const POINTS: [&str; 4] = ["parser state ", "if ", "statement ", "dropped"];
+const POINTS: [&str; 6] = ["parser state ", "if ", "statement ", "egress", "deparser", "dropped"];
 
 /// A program that tells every step.
 pub(super) struct Watched {
