@@ -144,6 +144,9 @@ fn programs() -> PathBuf {
     root().join("softswitch/tests/programs")
 }
 
+/// What follows this line of the old file is kept.
+const BY_HAND: &str = "\n## By hand\n";
+
 fn bench(options: &Options) -> Result<()> {
     let root = root();
     let pipeline = Pipeline::load(&options.pipeline)?;
@@ -190,8 +193,9 @@ fn bench(options: &Options) -> Result<()> {
         None if options.only.is_empty() && !options.quick => root.join("docs/benchmarks.md"),
         None => return Ok(()),
     };
-    std::fs::write(&out, document(&about, disturbed.as_deref(), &sections))
-        .with_context(|| format!("{} cannot be written", out.display()))?;
+    let by_hand = std::fs::read_to_string(&out).ok().and_then(|old| old.find(BY_HAND).map(|at| old[at..].to_owned()));
+    let written = document(&about, disturbed.as_deref(), &sections) + by_hand.as_deref().unwrap_or_default();
+    std::fs::write(&out, written).with_context(|| format!("{} cannot be written", out.display()))?;
     println!("written to {}", out.display());
     Ok(())
 }
@@ -199,7 +203,7 @@ fn bench(options: &Options) -> Result<()> {
 fn document(about: &[(String, String)], disturbed: Option<&str>, sections: &[Section]) -> String {
     let mut out = String::from(
         "# Benchmarks\n\n\
-         Written by `make bench`; do not edit. Medians, with (lowest–highest) of the repetitions. Absolute figures are this \
+         Written by `make bench`; do not edit but below *By hand*. Medians, with (lowest–highest) of the repetitions. Absolute figures are this \
          machine's; compare the ratios, which come from one run of both sides on the same machine. Ways and limits: \
          [ARCHITECTURE.md](../ARCHITECTURE.md).\n\n",
     );
