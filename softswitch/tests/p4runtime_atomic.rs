@@ -94,6 +94,24 @@ async fn a_batch_in_which_one_fails_changes_nothing_and_names_the_one() {
     }
 }
 
+/// What is undone needs the room that was taken meanwhile, so it goes back the way it came.
+#[tokio::test]
+async fn a_full_table_is_whole_again_after_a_batch_that_fails() {
+    let route = |byte: u8| entry("route", vec![(1, lpm(&[byte, 0, 0, 0, 0, 0], 8))], action("set_src", &[b"\x07"]));
+    for atomicity in BOTH {
+        let (_rig, mut controller) = rig().await;
+        assert_eq!(controller.write((1..=4).map(|n| insert(route(n))).collect()).await, [Code::Ok; 4]);
+        assert_eq!(controller.write_one(insert(route(5))).await, Code::ResourceExhausted);
+        let before = everything(&mut controller).await;
+        let taken = (1..=4).map(|n| delete(route(n)));
+        let given = (5..=8).map(|n| insert(route(n)));
+        let updates: Vec<_> = taken.chain(given).chain([insert(route(5))]).collect();
+        let codes = write(&mut controller, atomicity, updates).await;
+        assert_eq!((&codes[..8], codes[8]), (&[Code::Aborted; 8][..], Code::AlreadyExists), "{atomicity:?}");
+        assert_eq!(everything(&mut controller).await, before, "{atomicity:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_rollback_takes_every_kind_of_entity() {
     let (_rig, mut controller) = rig().await;

@@ -4,7 +4,7 @@
 //! the first one that fails has those before it undone by writing back what was read. DATAPLANE_ATOMIC takes updates of
 //! table entries that are one change of the tables each: they are made on the side that packets do not read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::slice;
 
 use dmux_p4rt::p4::v1;
@@ -155,9 +155,9 @@ pub(crate) fn dataplane_atomic(
     for (index, update) in updates.iter().enumerate() {
         let checked = access.check(update.entity.as_ref()).and_then(|()| write::decode_plain(pipeline, update));
         match checked {
-            Ok(Some((update, entry))) => {
-                before.entry(update.place()).or_insert_with(|| entry_before(pipeline, entry, true));
-                decoded.push(update);
+            Ok(Some((plain, entry))) => {
+                before.entry(plain.place()).or_insert_with(|| entry_before(pipeline, entry, true));
+                decoded.push((update.r#type(), plain, entry));
             }
             Ok(None) => {
                 return Err(Refused::unimplemented(format!(
@@ -169,47 +169,44 @@ pub(crate) fn dataplane_atomic(
         }
     }
     let mut failure = None;
-    let mut restored = Vec::new();
+    // Entries that were there before the batch, and were gone meanwhile.
+    let mut gone = HashSet::new();
     pipeline.dataplane.write(|txn| {
-        // Whether each entry is there now, and whether it was gone meanwhile.
-        let mut touched: HashMap<Place, (bool, bool)> = HashMap::new();
-        for (index, update) in decoded.into_iter().enumerate() {
-            let (place, stays) = (update.place(), !update.is_delete());
-            match write::perform(pipeline, txn, update) {
-                Ok(()) => {
-                    let (there, was_gone) = touched.entry(place).or_default();
-                    *there = stays;
-                    *was_gone |= !stays;
+        // Backwards, step by step: every state on the way back is one that there was on the way there, and so has room.
+        let mut undo = Vec::new();
+        let mut present = before.clone();
+        for (index, (kind, plain, entry)) in decoded.into_iter().enumerate() {
+            let place = plain.place();
+            if let Err(refused) = write::perform(pipeline, txn, plain) {
+                failure = Some((index, refused));
+                break;
+            }
+            let stays = (kind != Type::Delete).then(|| entry.clone());
+            match (kind, present.insert(place.clone(), stays).flatten()) {
+                (Type::Insert, _) => undo.push((Type::Delete, entry.clone())),
+                (Type::Delete, Some(was)) => {
+                    undo.push((Type::Insert, was));
+                    gone.insert(place);
                 }
-                Err(refused) => {
-                    failure = Some((index, refused));
-                    break;
-                }
+                (_, Some(was)) => undo.push((Type::Modify, was)),
+                (_, None) => {}
             }
         }
         if failure.is_none() {
             return;
         }
-        for (place, (there, was_gone)) in touched {
-            let was = before.remove(&place).flatten();
-            let undo = match (was, there) {
-                (None, false) => continue,
-                (None, true) => (Type::Delete, write::bare_entry(pipeline, &place)),
-                (Some(entry), true) => (Type::Modify, Some(entry)),
-                (Some(entry), false) => (Type::Insert, Some(entry)),
-            };
-            let (kind, Some(entry)) = undo else { continue };
-            let undone = write::decode(pipeline, kind, &entry).and_then(|u| write::perform(pipeline, txn, u));
+        for (kind, entry) in undo.iter().rev() {
+            let undone = write::decode(pipeline, *kind, entry).and_then(|u| write::perform(pipeline, txn, u));
             if let Err(error) = undone {
                 tracing::error!(%error, "an update of a batch that failed could not be undone");
-            }
-            if kind != Type::Delete && was_gone {
-                restored.push(update(Type::Modify, table_entity(entry)));
             }
         }
     });
     let Some((index, refused)) = failure else { return Ok(vec![Ok(()); updates.len()]) };
     // An entry that was taken and came back has its counter and meter set anew.
+    let was_there = |(place, entry): (Place, Option<v1::TableEntry>)| entry.filter(|_| gone.contains(&place));
+    let restored: Vec<_> =
+        before.into_iter().filter_map(was_there).map(|e| update(Type::Modify, table_entity(e))).collect();
     write::apply(pipeline, &restored);
     Ok(all_refused(updates.len(), index, refused))
 }

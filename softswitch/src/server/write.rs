@@ -60,11 +60,6 @@ impl TableUpdate {
         (self.table, key)
     }
 
-    /// Whether the entry is gone after it.
-    pub(crate) fn is_delete(&self) -> bool {
-        matches!(self.change, Change::Delete(_))
-    }
-
     /// Whether it is more than one change of a table, and so cannot be part of a run.
     fn stands_alone(&self) -> bool {
         self.direct.counter.is_some()
@@ -127,17 +122,6 @@ pub(crate) fn decode_plain<'a>(
     };
     let update = decode(pipeline, update.r#type(), entry)?;
     Ok(Some((update, entry)).filter(|(update, _)| !update.stands_alone()))
-}
-
-/// An entry's key alone, as a delete needs it; `None` for a default entry.
-pub(crate) fn bare_entry(
-    pipeline: &ForwardingPipeline,
-    (table, key): &(TableIx, Option<EntryKey>),
-) -> Option<v1::TableEntry> {
-    let table = pipeline.binding.tables().iter().find(|t| t.ix == *table)?;
-    let key = key.as_ref()?;
-    let (table_id, r#match) = (table.id, table.encode_key(&key.fields));
-    Some(v1::TableEntry { table_id, r#match, priority: key.priority, ..v1::TableEntry::default() })
 }
 
 /// An update of a table or an action profile, decoded; none for one of anything else.
