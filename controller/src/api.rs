@@ -5,3 +5,6 @@
 pub mod v1 {
     tonic::include_proto!("dmux.api.v1");
 }
+
+/// The descriptors of the API (a `google.protobuf.FileDescriptorSet`), which the server shows by reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.binpb"));

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use dmux_controller::api::v1::dmux_client::DmuxClient;
-use dmux_controller::api::v1::{GetRequest, Switch};
+use dmux_controller::api::v1::{Gateway, GetRequest, Latency, Router, Switch, TableUse};
 
 /// How long a controller may take to answer; it asks its peers within that time.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -29,6 +29,8 @@ pub enum Resource {
 pub enum Output {
     /// A table for people.
     Table,
+    /// A table with more columns.
+    Wide,
     /// The whole answer, for programs.
     Json,
 }
@@ -66,23 +68,23 @@ pub async fn run(args: GetArgs) -> anyhow::Result<()> {
         })?;
     let mut client = DmuxClient::new(channel);
     let request = GetRequest { local: args.local };
-    let json = args.output == Output::Json;
+    let (json, wide) = (args.output == Output::Json, args.output == Output::Wide);
     let text = match args.resource {
         Resource::Gateways => {
             let answer = client.get_gateways(request).await?.into_inner();
-            if json { to_json(&answer.gateways)? } else { gateways(&answer.gateways) }
+            if json { to_json(&answer.gateways)? } else { gateways(&answer.gateways, wide) }
         }
         Resource::Routers => {
             let answer = client.get_routers(request).await?.into_inner();
-            if json { to_json(&answer.routers)? } else { routers(&answer.routers) }
+            if json { to_json(&answer.routers)? } else { routers(&answer.routers, wide) }
         }
         Resource::Latencies => {
             let answer = client.get_latencies(request).await?.into_inner();
-            if json { to_json(&answer.latencies)? } else { latencies(&answer.latencies) }
+            if json { to_json(&answer.latencies)? } else { latencies(&answer.latencies, wide) }
         }
         Resource::Switches => {
             let answer = client.get_switches(request).await?.into_inner();
-            if json { to_json(&answer.switches)? } else { switches(&answer.switches) }
+            if json { to_json(&answer.switches)? } else { switches(&answer.switches, wide) }
         }
     };
     println!("{text}");
@@ -93,10 +95,29 @@ fn to_json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
     serde_json::to_string_pretty(value).context("encoding the answer as JSON")
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().copied());
-    table
+/// A table, some columns of which are there only if it is wide.
+struct Columns {
+    table: Table,
+    narrow: usize,
+    wide: bool,
+}
+
+impl Columns {
+    fn new(header: &[&str], more: &[&str], wide: bool) -> Self {
+        let mut table = Table::new();
+        let shown = header.iter().chain(more.iter().filter(|_| wide));
+        table.load_style(presets::NOTHING).set_header(shown.copied());
+        Self { table, narrow: header.len(), wide }
+    }
+
+    fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let shown = if self.wide { usize::MAX } else { self.narrow };
+        self.table.add_row(cells.into_iter().take(shown));
+    }
+
+    fn text(self) -> String {
+        self.table.to_string()
+    }
 }
 
 fn micros(us: u32) -> String {
@@ -108,29 +129,31 @@ fn age(at_ms: u64) -> String {
     format!("{} s", now.saturating_sub(at_ms) / 1000)
 }
 
-fn gateways(list: &[dmux_controller::api::v1::Gateway]) -> String {
-    let mut t = table(&["ID", "NAME", "ADDRESS", "NODE", "ROLE", "EPOCH", "RTT", "REACHABLE", "API"]);
+fn gateways(list: &[Gateway], wide: bool) -> String {
+    let header = ["ID", "NAME", "ADDRESS", "ROLE", "RTT", "REACHABLE"];
+    let mut t = Columns::new(&header, &["NODE", "EPOCH", "API"], wide);
     for g in list {
-        t.add_row([
+        t.row([
             g.id.to_string(),
             g.name.clone(),
             g.address.clone(),
-            g.node.to_string(),
             g.role.clone(),
-            g.epoch.to_string(),
             g.rtt_us.map_or_else(|| "-".into(), micros),
             if g.reachable { "yes" } else { "no" }.into(),
+            g.node.to_string(),
+            g.epoch.to_string(),
             g.api.clone(),
         ]);
     }
-    t.to_string()
+    t.text()
 }
 
-fn routers(list: &[dmux_controller::api::v1::Router]) -> String {
-    let mut t =
-        table(&["PROTOCOL", "PROVIDER", "ROUTER", "NAME", "GATEWAY", "WEIGHT", "STATE", "INDEX", "AGE", "PACKETS"]);
+fn routers(list: &[Router], wide: bool) -> String {
+    let header = ["PROTOCOL", "PROVIDER", "ROUTER", "NAME", "GATEWAY", "WEIGHT", "STATE", "AGE", "PACKETS"];
+    let mut t = Columns::new(&header, &["BYTES", "INDEX", "REGISTERED"], wide);
+    let count = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
     for r in list {
-        t.add_row([
+        t.row([
             r.protocol.to_string(),
             r.provider.to_string(),
             r.address.clone(),
@@ -138,55 +161,90 @@ fn routers(list: &[dmux_controller::api::v1::Router]) -> String {
             r.gateway.to_string(),
             r.weight.to_string(),
             r.state.clone(),
-            r.index.to_string(),
             age(r.registered_at_ms),
-            r.packets.map_or_else(|| "-".into(), |n| n.to_string()),
+            count(r.packets),
+            count(r.bytes),
+            r.index.to_string(),
+            format!("{} ms", r.registered_at_ms),
         ]);
     }
-    t.to_string()
+    t.text()
 }
 
-fn latencies(list: &[dmux_controller::api::v1::Latency]) -> String {
-    let mut t = table(&["FROM", "TO", "RTT", "AGE"]);
+fn latencies(list: &[Latency], wide: bool) -> String {
+    let mut t = Columns::new(&["FROM", "TO", "RTT", "AGE"], &["MEASURED"], wide);
     for l in list {
-        t.add_row([l.from.to_string(), l.to.to_string(), micros(l.rtt_us), age(l.measured_at_ms)]);
+        t.row([
+            l.from.to_string(),
+            l.to.to_string(),
+            micros(l.rtt_us),
+            age(l.measured_at_ms),
+            format!("{} ms", l.measured_at_ms),
+        ]);
     }
-    t.to_string()
+    t.text()
 }
 
-fn switches(list: &[Switch]) -> String {
-    let mut t = table(&[
-        "GATEWAY",
-        "SWITCH",
-        "STATE",
-        "EPOCH",
-        "ENTRIES",
-        "REFUSED",
-        "RESYNCS",
-        "LAST RESYNC",
-        "FULLEST",
-        "DROPS",
-    ]);
+fn switches(list: &[Switch], wide: bool) -> String {
+    let header = ["GATEWAY", "SWITCH", "STATE", "ENTRIES", "REFUSED", "RESYNCS", "LAST RESYNC", "FULLEST", "DROPS"];
+    let more = ["EPOCH", "APPLIED", "PACKET-INS", "PACKET-OUTS", "TABLES"];
+    let mut t = Columns::new(&header, &more, wide);
+    let usage = |u: &TableUse| format!("{} {}/{}", u.table, u.entries, u.size);
     for s in list {
-        let fullest = s
-            .tables
-            .iter()
-            .filter(|u| u.size > 0)
-            .max_by(|a, b| (a.entries * b.size).cmp(&(b.entries * a.size)))
-            .map_or_else(|| "-".into(), |u| format!("{} {}/{}", u.table, u.entries, u.size));
+        let fuller = |a: &&TableUse, b: &&TableUse| (a.entries * b.size).cmp(&(b.entries * a.size));
+        let fullest = s.tables.iter().filter(|u| u.size > 0).max_by(fuller).map_or_else(|| "-".into(), usage);
         let drops = s.drops.iter().map(|d| format!("{} {}", d.reason, d.packets)).collect::<Vec<_>>().join(", ");
-        t.add_row([
+        t.row([
             s.gateway.to_string(),
             if s.endpoint.is_empty() { "-".into() } else { format!("{} #{}", s.endpoint, s.device_id) },
             if s.detail.is_empty() { s.state.clone() } else { format!("{}: {}", s.state, s.detail) },
-            s.epoch.to_string(),
             s.planned.to_string(),
             s.refused.to_string(),
             s.resyncs.to_string(),
             format!("{:.1} ms", s.resync_us as f64 / 1000.0),
             fullest,
             if drops.is_empty() { "none".into() } else { drops },
+            s.epoch.to_string(),
+            s.applied.to_string(),
+            s.packet_ins.to_string(),
+            s.packet_outs.to_string(),
+            s.tables.iter().filter(|u| u.entries > 0).map(usage).collect::<Vec<_>>().join(", "),
         ]);
     }
-    t.to_string()
+    t.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_table_is_the_narrow_one_with_more_to_the_right() {
+        let router = Router {
+            protocol: 41,
+            address: "203.0.113.1:4000".into(),
+            packets: Some(12),
+            bytes: Some(3456),
+            index: 77,
+            ..Router::default()
+        };
+        let [narrow, wide] = [false, true].map(|wide| routers(std::slice::from_ref(&router), wide));
+        assert!(narrow.contains("PACKETS") && narrow.contains("203.0.113.1:4000"), "{narrow}");
+        assert!(!narrow.contains("BYTES") && !narrow.contains("3456"), "{narrow}");
+        assert!(wide.contains("BYTES") && wide.contains("3456") && wide.contains("77"), "{wide}");
+        for (narrow, wide) in narrow.lines().zip(wide.lines()) {
+            assert!(wide.starts_with(narrow.trim_end()), "{narrow}\n{wide}");
+        }
+    }
+
+    #[test]
+    fn a_wide_table_of_switches_names_all_tables_in_use() {
+        let table = |table: &str, entries, size| TableUse { table: table.into(), entries, size };
+        let switch = Switch {
+            tables: vec![table("router", 3, 10), table("bucket", 0, 5), table("demux", 1, 9)],
+            ..Switch::default()
+        };
+        let wide = switches(&[switch], true);
+        assert!(wide.contains("router 3/10, demux 1/9") && !wide.contains("bucket"), "{wide}");
+    }
 }

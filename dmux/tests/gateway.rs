@@ -41,6 +41,13 @@ fn router_is_registered(gateway: &Gateway) {
 }
 
 #[test]
+fn the_api_describes_itself() {
+    let gateway = Gateway::start(1);
+    let services = gateway.api.services();
+    assert!(services.iter().any(|s| s == "dmux.api.v1.Dmux"), "{services:?}");
+}
+
+#[test]
 fn neighbours_resolve_the_gateways_addresses_by_arp() {
     let gateway = Gateway::start(1);
     for address in [GATEWAY, *SERVICE.ip(), Ipv4Addr::new(198, 51, 100, 2)] {

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::replicated::Replicated;
 use super::{Snapshot, io};
+use crate::api::DESCRIPTORS;
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::dmux_server::{Dmux, DmuxServer};
 use crate::api::v1::{self, GetRequest};
@@ -43,7 +44,17 @@ impl Api {
 
     pub(super) async fn serve(self, listener: TcpListener) {
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let reflect =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
         let server = tonic::transport::Server::builder().add_service(DmuxServer::new(self));
+        // Old clients ask for the one, new ones for the other.
+        let server = match (reflect().build_v1(), reflect().build_v1alpha()) {
+            (Ok(v1), Ok(v1alpha)) => server.add_service(v1).add_service(v1alpha),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "the operator API does not describe itself");
+                server
+            }
+        };
         if let Err(error) = server.serve_with_incoming(incoming).await {
             tracing::error!(%error, "the operator API stopped");
         }

@@ -13,6 +13,10 @@ use dmux_controller::api::v1::{self, GetRequest, Router, Switch};
 use dmux_wire::MacAddr;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 /// How long anything may take that should happen by itself: far more than it takes, so that a busy machine passes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,6 +119,7 @@ pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
 /// A controller's API, without async.
 pub struct Api {
     runtime: tokio::runtime::Runtime,
+    channel: Channel,
     client: DmuxClient<Channel>,
 }
 
@@ -126,7 +131,7 @@ impl Api {
             let _guard = runtime.enter();
             endpoint.timeout(Duration::from_secs(5)).connect_lazy()
         };
-        Self { runtime, client: DmuxClient::new(channel) }
+        Self { runtime, channel: channel.clone(), client: DmuxClient::new(channel) }
     }
 
     pub fn switch(&self) -> Option<Switch> {
@@ -143,6 +148,23 @@ impl Api {
     pub fn routers(&self) -> Option<Vec<Router>> {
         let mut client = self.client.clone();
         Some(self.runtime.block_on(client.get_routers(GetRequest { local: false })).ok()?.into_inner().routers)
+    }
+
+    /// The services that it says it has, by reflection.
+    pub fn services(&self) -> Vec<String> {
+        let mut client = ServerReflectionClient::new(self.channel.clone());
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let answer = self.runtime.block_on(async {
+            let answers = client.server_reflection_info(tokio_stream::once(ask)).await.expect("reflection");
+            answers.into_inner().message().await.expect("an answer").expect("an answer before the end")
+        });
+        match answer.message_response {
+            Some(MessageResponse::ListServicesResponse(list)) => list.service.into_iter().map(|s| s.name).collect(),
+            other => panic!("no list of services but {other:?}"),
+        }
     }
 
     /// Waits until the switch holds its plan.
