@@ -150,7 +150,7 @@ fn gateways(list: &[Gateway], wide: bool) -> String {
 
 fn routers(list: &[Router], wide: bool) -> String {
     let header = ["PROTOCOL", "PROVIDER", "ROUTER", "NAME", "GATEWAY", "WEIGHT", "STATE", "AGE", "PACKETS"];
-    let mut t = Columns::new(&header, &["BYTES", "INDEX", "REGISTERED"], wide);
+    let mut t = Columns::new(&header, &["BYTES", "INDEX", "REGISTERED", "DRAINING"], wide);
     let count = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
     for r in list {
         t.row([
@@ -166,6 +166,7 @@ fn routers(list: &[Router], wide: bool) -> String {
             count(r.bytes),
             r.index.to_string(),
             format!("{} ms", r.registered_at_ms),
+            r.draining_since_ms.map_or_else(|| "-".into(), |since| format!("for {}", age(since))),
         ]);
     }
     t.text()

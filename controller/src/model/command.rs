@@ -93,6 +93,16 @@ pub enum Command {
         /// The configuration.
         config: Config,
     },
+    /// An operator's wish that a router keeps its clients and gets no new ones; it holds until it is taken back or the
+    /// registration goes, whatever the router says.
+    Drain {
+        /// When.
+        at: u64,
+        /// Which.
+        key: RegistrationKey,
+        /// Begin, or take back.
+        draining: bool,
+    },
 }
 
 /// The answer to a command.

@@ -12,6 +12,7 @@
 mod apply;
 mod command;
 mod config;
+mod fingerprint;
 mod gateway;
 mod index;
 mod journal;
@@ -23,11 +24,12 @@ mod state;
 
 pub use command::{Command, Refusal, Reply};
 pub use config::{Config, MAX_SERVICES, Timers};
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use gateway::{Gateway, Latency, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner};
 pub use journal::{Change, MAX_JOURNAL};
 pub use prefix::{Ipv4Prefix, PrefixError};
 pub use register::{MAX_TOMBSTONES, TOMBSTONE_MS};
-pub use registration::{Registration, RegistrationKey};
+pub use registration::{MAX_ROUTER_CHAIN, Registration, RegistrationKey};
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 pub use state::{
     Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_NAME, Model, Registered, RouterIndex, SetId,

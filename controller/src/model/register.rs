@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::apply::is_host;
 use super::index::first_free;
 use super::{
-    Change, Config, Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_NAME, Model, Refusal, Registered,
-    Registration, RegistrationKey, Reply, RouterIndex, SetId,
+    Change, Config, Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_CHAIN, MAX_ROUTER_NAME, Model,
+    Refusal, Registered, Registration, RegistrationKey, Reply, RouterIndex, SetId,
 };
 
 /// How long the last sequence number of a registration that is gone is remembered, ms: longer than any cookie lives
@@ -66,6 +66,10 @@ impl Model {
     pub(super) fn register(&mut self, at: u64, new: &Registration) -> Result<Reply, Refusal> {
         let key = new.key;
         let old = self.state.registrations.get(&key);
+        let drained = self.state.drains.contains(&key).then_some(at);
+        let since = old.and_then(|old| old.registration.draining);
+        let draining = new.draining.or(drained).map(|from| since.unwrap_or(from));
+        let new = &Registration { draining, ..new.clone() };
         if let Some(old) = old.filter(|old| old.registration == *new) {
             return Ok(Reply::Registered { router: old.router });
         }
@@ -145,6 +149,22 @@ impl Model {
         Ok(Reply::Registered { router })
     }
 
+    pub(super) fn drain(&mut self, at: u64, key: &RegistrationKey, draining: bool) -> Result<Reply, Refusal> {
+        let mut changed = self.state.registrations.get(key).ok_or(Refusal::NoSuchRegistration)?.clone();
+        let since = changed.registration.draining;
+        let wanted = draining.then(|| since.unwrap_or(at));
+        if draining {
+            self.state.drains.insert(*key);
+        } else {
+            self.state.drains.remove(key);
+        }
+        if since != wanted {
+            changed.registration.draining = wanted;
+            self.replace(*key, Some(changed));
+        }
+        Ok(Reply::Done)
+    }
+
     /// Puts or removes a registration, and keeps the index, the sets and the journal in step.
     fn replace(&mut self, key: RegistrationKey, new: Option<Registered>) {
         let old = self.state.registrations.remove(&key);
@@ -154,6 +174,8 @@ impl Model {
         if let Some(new) = &new {
             self.index.insert(new);
             self.state.registrations.insert(key, new.clone());
+        } else {
+            self.state.drains.remove(&key);
         }
         for registered in [&old, &new].into_iter().flatten() {
             for destination in Destination::served_by(&registered.registration) {
@@ -187,7 +209,7 @@ impl Model {
 }
 
 fn check_registration(registration: &Registration, config: &Config) -> Result<(), Refusal> {
-    let Registration { key, provider, weight, name, .. } = registration;
+    let Registration { key, provider, weight, name, chain, .. } = registration;
     let bad = |why: String| Err(Refusal::BadRegistration(why));
     if *provider == ProviderId::ANY {
         return bad(format!("provider {} means any provider; a router belongs to one", provider.0));
@@ -197,6 +219,9 @@ fn check_registration(registration: &Registration, config: &Config) -> Result<()
     }
     if name.len() > MAX_ROUTER_NAME {
         return bad(format!("the router's name has {} bytes; at most {MAX_ROUTER_NAME}", name.len()));
+    }
+    if chain.len() > MAX_ROUTER_CHAIN {
+        return bad(format!("its chain has {} certificates; at most {MAX_ROUTER_CHAIN}", chain.len()));
     }
     if config.dmux_prefix.contains(*key.router.ip()) {
         return bad(format!(

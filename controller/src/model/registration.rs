@@ -5,6 +5,11 @@ use std::net::SocketAddrV4;
 use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 use serde::{Deserialize, Serialize};
 
+use super::Fingerprint;
+
+/// Keys in a registration's chain at most.
+pub const MAX_ROUTER_CHAIN: usize = 4;
+
 /// What identifies a registration: one IPvN router serves one protocol at one address and UDP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RegistrationKey {
@@ -36,4 +41,9 @@ pub struct Registration {
     pub registered_at: u64,
     /// When the certificate chain expires, in seconds since the Unix epoch.
     pub not_after: u64,
+    /// Since when it keeps its clients and gets no new ones, in ms since the Unix epoch: because the router says so, or
+    /// an operator ([`Command::Drain`](super::Command::Drain)).
+    pub draining: Option<u64>,
+    /// The keys that its right rests on, the router's first: those of its certificates, without the authority's.
+    pub chain: Vec<Fingerprint>,
 }

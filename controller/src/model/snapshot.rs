@@ -12,7 +12,7 @@ use super::state::State;
 use super::{Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, Model};
 
 /// The version that this program writes, and the only one that it reads.
-pub const SNAPSHOT_VERSION: u8 = 1;
+pub const SNAPSHOT_VERSION: u8 = 2;
 const HEADER: usize = 5;
 
 /// Why bytes are not a snapshot.
@@ -109,6 +109,9 @@ fn index_of(state: &State) -> Result<Index, SnapshotError> {
     }
     if state.gateways.iter().any(|(id, gateway)| gateway.id != *id) {
         return inconsistent("a gateway is filed under another's id");
+    }
+    if state.drains.iter().any(|key| !state.registrations.contains_key(key)) {
+        return inconsistent("a registration that does not exist is drained");
     }
     if !state.tombstones.is_consistent() {
         return inconsistent("the memories of gone registrations are not in step");

@@ -1,6 +1,6 @@
 //! The state itself and how it is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dmux_wire::{GatewayId, ProtocolId, ProviderId};
@@ -81,6 +81,8 @@ pub(super) struct State {
     pub(super) sets: BTreeMap<Destination, SetId>,
     pub(super) latencies: BTreeMap<(GatewayId, GatewayId), Latency>,
     pub(super) tombstones: Tombstones,
+    /// Registrations that an operator drains, whatever their routers say.
+    pub(super) drains: BTreeSet<RegistrationKey>,
     /// The last index given out: the search for a free one starts after it, so that an index rests as long as
     /// possible before another router gets it.
     pub(super) last_router: u32,

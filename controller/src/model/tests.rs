@@ -31,6 +31,8 @@ fn registration(n: u16, provider: u32, gateway: GatewayId, sequence: u64) -> Reg
         name: format!("router-{n}"),
         registered_at: 1_000,
         not_after: 2_000_000_000,
+        draining: None,
+        chain: vec![Fingerprint([n as u8; 32]), Fingerprint([200 + provider as u8 % 50; 32])],
     }
 }
 
@@ -361,4 +363,36 @@ fn prefixes_read_as_they_print_and_say_what_was_meant() {
     for bad in ["", "198.51.100.0", "198.51.100.0/33", "198.51.100.0/-1", "x/24"] {
         assert!(bad.parse::<Ipv4Prefix>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_draining_router_says_so_itself_or_an_operator_does_and_the_operator_has_the_last_word() {
+    let mut log = Log::new();
+    let a = registration(1, 7, G1, 10);
+    let since = |log: &Log| log.model.registration(&a.key).unwrap().registration.draining;
+    let drain = |at, draining| Command::Drain { at, key: a.key, draining };
+    assert_eq!(refused(log.apply(drain(5, true))), Refusal::NoSuchRegistration);
+
+    log.router(Registration { draining: Some(1_000), ..a.clone() });
+    log.router(Registration { draining: Some(2_000), sequence: 11, ..a.clone() });
+    assert_eq!(since(&log), Some(1_000), "it drains since it first said so");
+    log.router(Registration { sequence: 12, ..a.clone() });
+    assert_eq!(since(&log), None, "a registration without the wish takes it back");
+
+    log.apply(drain(3_000, true));
+    log.apply(drain(4_000, true));
+    assert_eq!(since(&log), Some(3_000));
+    log.router(Registration { sequence: 13, ..a.clone() });
+    assert_eq!(since(&log), Some(3_000), "a router that registers again does not undo what an operator did");
+    log.apply(Command::Adopt { at: 1, key: a.key, gateway: G2, sequence: 14 });
+    assert_eq!(since(&log), Some(3_000));
+    let before = log.model.applied();
+    log.apply(drain(5_000, false));
+    assert_eq!(since(&log), None);
+    assert_eq!(log.model.changes_since(before).unwrap(), [Change::Registration(a.key)]);
+
+    log.apply(drain(6_000, true));
+    log.apply(Command::Deregister { at: 7_000, key: a.key, sequence: 15 });
+    log.router(Registration { sequence: 16, ..a.clone() });
+    assert_eq!(since(&log), None, "it came back");
 }

@@ -27,10 +27,10 @@ use x509_parser::oid_registry::OID_SIG_ED25519;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::refusal::cut;
-use crate::model::MAX_ROUTER_NAME;
+use crate::model::{Fingerprint, MAX_ROUTER_CHAIN, MAX_ROUTER_NAME};
 
 /// Certificates in a registration at most.
-pub const MAX_CHAIN: usize = 4;
+pub const MAX_CHAIN: usize = MAX_ROUTER_CHAIN;
 /// Authorities trusted at a time at most: a chain is tried against each.
 pub const MAX_AUTHORITIES: usize = 16;
 /// Start of the name of a provider; its number follows.
@@ -142,6 +142,8 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     /// When the first of the certificates used expires, seconds since the Unix epoch.
     pub(crate) not_after: u64,
+    /// The keys of the certificates used, the router's first.
+    pub(crate) chain: Vec<Fingerprint>,
 }
 
 impl Authorities {
@@ -209,8 +211,11 @@ impl Authorities {
         let router = Certificate::read(&leaf, 1)?;
         let provider = Certificate::read(&top, chain.len())?;
         let mut not_after = anchor_end.min(router.not_after);
+        let mut keys = vec![router.fingerprint];
         for (n, der) in used.iter().enumerate() {
-            not_after = not_after.min(Certificate::read(der, n + 2)?.not_after);
+            let issuer = Certificate::read(der, n + 2)?;
+            not_after = not_after.min(issuer.not_after);
+            keys.push(issuer.fingerprint);
         }
         if !router.addresses.contains(&claim.address) {
             return Err(ChainError::Address(claim.address));
@@ -224,7 +229,8 @@ impl Authorities {
         if !provider.numbers(PROTOCOL_URN).any(|n| n == u64::from(claim.protocol.0)) {
             return Err(ChainError::Protocol { provider: claim.provider, wanted: claim.protocol });
         }
-        Ok(Identity { public_key: router.public_key.ok_or(ChainError::Key)?, name: router.name, not_after })
+        let public_key = router.public_key.ok_or(ChainError::Key)?;
+        Ok(Identity { public_key, name: router.name, not_after, chain: keys })
     }
 }
 
@@ -255,12 +261,24 @@ fn invalid(error: &webpki::Error) -> ChainError {
     ChainError::Invalid(text)
 }
 
+fn fingerprint(spki: &[u8]) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, spki).as_ref());
+    Fingerprint(bytes)
+}
+
+/// What a certificate (DER) is revoked by, and the name of its subject.
+pub fn certificate_fingerprint(der: &[u8]) -> Result<(Fingerprint, String), ChainError> {
+    Certificate::read(der, 1).map(|certificate| (certificate.fingerprint, certificate.name))
+}
+
 /// What is read of one certificate.
 struct Certificate {
     name: String,
     not_after: u64,
     /// Only if it is an Ed25519 key.
     public_key: Option<[u8; 32]>,
+    fingerprint: Fingerprint,
     addresses: Vec<Ipv4Addr>,
     uris: Vec<String>,
 }
@@ -288,6 +306,7 @@ impl Certificate {
         Ok(Self {
             name: printable(common_name.unwrap_or("unnamed")),
             not_after: seconds(cert.validity().not_after.timestamp()),
+            fingerprint: fingerprint(spki.raw),
             public_key: spki.subject_public_key.data.as_ref().try_into().ok().filter(|_| is_ed25519),
             addresses,
             uris,

@@ -105,6 +105,8 @@ impl Registrar {
             name: identity.name,
             registered_at: at,
             not_after: identity.not_after,
+            draining: body.draining.then_some(at),
+            chain: identity.chain,
         };
         let command = Command::Register { at, registration: registration.clone() };
         let registration = Box::new(registration);

@@ -166,10 +166,11 @@ impl Dmux for Api {
                         gateway: registration.gateway.0.into(),
                         name: registration.name.clone(),
                         index: registered.router.0,
-                        state: if suspect { "suspect" } else { "live" }.into(),
+                        state: router_state(suspect, registration.draining.is_some()).into(),
                         registered_at_ms: registration.registered_at,
                         packets: counted.map(|c| c.packets),
                         bytes: counted.map(|c| c.bytes),
+                        draining_since_ms: registration.draining,
                     }
                 })
                 .collect()
@@ -208,6 +209,14 @@ impl Dmux for Api {
         }
         switches.sort_by_key(|s| s.gateway);
         Ok(Response::new(v1::Switches { switches }))
+    }
+}
+
+fn router_state(suspect: bool, draining: bool) -> &'static str {
+    match (suspect, draining) {
+        (true, _) => "suspect",
+        (_, true) => "draining",
+        _ => "live",
     }
 }
 

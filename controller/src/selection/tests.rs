@@ -26,6 +26,8 @@ fn registration(n: u16, provider: u32, gateway: u16) -> Registration {
         name: String::new(),
         registered_at: 0,
         not_after: 0,
+        draining: None,
+        chain: Vec::new(),
     }
 }
 

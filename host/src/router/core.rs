@@ -36,6 +36,8 @@ pub struct RouterCore {
     sequence: u64,
     /// Conversations in a row that led to nothing.
     failures: u32,
+    /// Registrations say that the router wants no new clients.
+    draining: bool,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl RouterCore {
     /// A router that has not begun. `seed` must be random: nonces and jitter are drawn from it.
     pub fn new(config: RouterConfig, credentials: Credentials, seed: [u8; 32]) -> Self {
         let random = StdRng::from_seed(seed);
-        Self { config, credentials, random, state: State::Idle, nonce: None, sequence: 0, failures: 0 }
+        Self { config, credentials, random, state: State::Idle, nonce: None, sequence: 0, failures: 0, draining: false }
     }
 
     /// Begins to register.
@@ -106,6 +108,24 @@ impl RouterCore {
                 Vec::new()
             }
         }
+    }
+
+    /// Keeps the clients that the router has and asks for no new ones; or for new ones again. Tells the gateway at once
+    /// if registered, else with the next registration.
+    pub fn set_draining(&mut self, now: Now, draining: bool) -> Vec<Action> {
+        if self.draining == draining {
+            return Vec::new();
+        }
+        self.draining = draining;
+        match self.state {
+            State::Registered(_) | State::Greeting { .. } | State::Registering { .. } => self.greet(now),
+            State::Idle | State::Waiting { .. } | State::Leaving { .. } | State::Stopped => Vec::new(),
+        }
+    }
+
+    /// Whether the router asks for no new clients.
+    pub fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Whether there is nothing more to do.
@@ -342,6 +362,7 @@ impl RouterCore {
             sequence: self.next_sequence(now),
             cookie,
             keepalive_interval_ms: wish,
+            draining: self.draining,
         }
     }
 

@@ -62,6 +62,8 @@ pub struct RegisterBody {
     pub cookie: Vec<u8>,
     /// Wish of the router in ms; 0: none.
     pub keepalive_interval_ms: u32,
+    /// It keeps its clients and wants no new ones.
+    pub draining: bool,
 }
 
 impl RegisterBody {
@@ -76,6 +78,7 @@ impl RegisterBody {
             sequence: self.sequence,
             cookie: self.cookie.clone(),
             keepalive_interval_ms: self.keepalive_interval_ms,
+            draining: self.draining,
         }
         .encode_to_vec()
     }
@@ -95,6 +98,7 @@ impl RegisterBody {
             sequence: raw.sequence,
             cookie: cookie(raw.cookie)?,
             keepalive_interval_ms: raw.keepalive_interval_ms,
+            draining: raw.draining,
         })
     }
 }
@@ -169,6 +173,7 @@ mod tests {
             sequence: 1_700_000_000_000_000,
             cookie: vec![9; 17],
             keepalive_interval_ms: 0,
+            draining: false,
         }
     }
 
@@ -198,7 +203,7 @@ mod tests {
         #[test]
         fn bodies_survive_the_wire(
             protocol in 1u16.., provider in 2u32.., ip in 0x0100_0000u32..0x7f00_0000, port in 1u16.., weight in 1u16..,
-            sequence: u64, cookie in prop::collection::vec(any::<u8>(), 0..=MAX_COOKIE), wish: u32,
+            sequence: u64, cookie in prop::collection::vec(any::<u8>(), 0..=MAX_COOKIE), wish: u32, draining: bool,
         ) {
             let router = SocketAddrV4::new(ip.into(), port);
             let protocol = ProtocolId(protocol);
@@ -206,7 +211,7 @@ mod tests {
             prop_assert_eq!(SessionBody::decode(&session.encode()), Ok(session));
             let body = RegisterBody {
                 protocol, provider: ProviderId(provider), router, weight, sequence, cookie,
-                keepalive_interval_ms: wish,
+                keepalive_interval_ms: wish, draining,
             };
             prop_assert_eq!(RegisterBody::decode(&body.encode()), Ok(body));
         }

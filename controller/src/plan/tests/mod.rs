@@ -62,6 +62,8 @@ pub(super) fn registration(n: u16, provider: u32, gateway: u16, sequence: u64) -
         name: String::new(),
         registered_at: 0,
         not_after: 0,
+        draining: None,
+        chain: Vec::new(),
     }
 }
 

@@ -112,6 +112,7 @@ impl Router {
             sequence: u64::try_from(EPOCH.as_micros()).unwrap(),
             cookie: Vec::new(),
             keepalive_interval_ms: 0,
+            draining: false,
         };
         Self { key, chain, body, nonce: 0 }
     }

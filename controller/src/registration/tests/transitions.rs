@@ -303,3 +303,25 @@ fn a_name_in_a_certificate_cannot_play_tricks() {
     let name = &site.registered().unwrap().name;
     assert!(name.starts_with("r??2J?ü") && name.len() <= 64, "{name:?}");
 }
+
+#[test]
+fn a_router_drains_by_registering_again_and_stays_so_where_it_moves() {
+    let (mut site, mut router, authority) = setup();
+    site.register(&mut router);
+    assert_eq!(site.registered().unwrap().draining, None);
+    router.body.sequence += 1;
+    router.body.draining = true;
+    assert!(matches!(site.register(&mut router), Kind::Accepted(_)));
+    let since = site.registered().unwrap().draining;
+    assert_eq!(since, Some(site.now.unix_ms()));
+    site.pass(ms(1000));
+    assert!(matches!(site.send(&router.keepalive())[..], [Kind::KeepaliveAck(_)]));
+    site.registrar = registrar(THERE, &authority);
+    site.prove(&mut router);
+    assert!(matches!(site.send(&router.keepalive())[..], [Kind::KeepaliveAck(_)]));
+    assert_eq!((site.registered().unwrap().gateway, site.registered().unwrap().draining), (THERE, since));
+    router.body.sequence += 1;
+    router.body.draining = false;
+    site.register(&mut router);
+    assert_eq!(site.registered().unwrap().draining, None);
+}

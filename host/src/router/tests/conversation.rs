@@ -334,3 +334,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn draining_is_told_by_registering_again_and_taken_back_likewise() {
+    let mut bench = Bench::new();
+    let requests = bench.start();
+    bench.play(requests);
+    for draining in [true, false] {
+        bench.now.unix += Duration::from_secs(1);
+        let now = bench.now;
+        assert!(bench.core.set_draining(now, !draining).is_empty(), "it is so already");
+        let actions = bench.core.set_draining(now, draining);
+        let [(nonce, Kind::Register(_))] = bench.sent(actions)[..] else { panic!("a registration") };
+        let signed = bench.reply(nonce, Kind::Challenge(Challenge { cookie: COOKIE.to_vec() }));
+        let [(_, Kind::Register(register))] = &signed[..] else { panic!("{signed:?}") };
+        assert_eq!(RegisterBody::decode(&register.body).unwrap().draining, draining);
+        bench.play(signed.clone());
+        assert!(bench.core.gateway().is_some(), "registered again");
+    }
+}
