@@ -1,7 +1,7 @@
 /* Demux: the IPvN router for a client's packet.
  *
  *   demux (protocol, provider) ─┬─ to_router ───────────────────────────▶ meta.router
- *                               ├─ to_set ─▶ bucket (set, client hash) ─▶ meta.router
+ *                               ├─ to_set ─▶ bucket (set, client hash & mask) ─▶ meta.router
  *                               └─ miss ──▶ drop no_route, and the controller is told
  */
 
@@ -17,10 +17,12 @@ control Demux(in headers_t hdr, inout metadata_t meta) {
         meta.router = router;
     }
 
+    /* The mask is one less than the number of buckets of the set, which is a power of two. */
     @name(".to_set")
     @id(ACTION_TO_SET)
-    action to_set(@refers_to("bucket", "set") bit<32> set) {
+    action to_set(@refers_to("bucket", "set") bit<32> set, bit<16> mask) {
         meta.set = set;
+        meta.bucket_mask = mask;
     }
 
     @name(".no_route")
@@ -59,6 +61,7 @@ control Demux(in headers_t hdr, inout metadata_t meta) {
         switch (demux.apply().action_run) {
             to_set: {
                 client_bucket.apply(hdr, meta);
+                meta.bucket = meta.bucket & meta.bucket_mask;
                 bucket.apply();
             }
         }

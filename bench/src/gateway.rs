@@ -165,8 +165,8 @@ fn services(all: &mut Vec<AnyEntry>) {
 /// Each router of a provider of its own, and a set of some of them for any provider.
 fn registrations(all: &mut Vec<AnyEntry>) {
     let demux = |provider| DemuxKey { protocol: PROTOCOL, provider };
-    all.push((demux(ProviderId::ANY), DemuxAction::ToSet { set: SET }).into());
-    for bucket in 0..=u8::MAX {
+    all.push((demux(ProviderId::ANY), DemuxAction::ToSet { set: SET, mask: 255 }).into());
+    for bucket in 0..256 {
         let router = RouterIndex(u32::from(bucket) * (ROUTERS / 256));
         all.push((BucketKey { set: SET, bucket }, BucketAction::ToRouter { router }).into());
     }

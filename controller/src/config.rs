@@ -6,11 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dmux_wire::{GatewayId, ServiceIndex};
+use dmux_wire::{GatewayId, ProtocolId, ServiceIndex};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::model::{Config, Ipv4Prefix, Timers};
+use crate::model::{Config, Ipv4Prefix, ProtocolConfig, Timers};
 use crate::plan::SiteConfig;
 
 /// Largest configuration file that is read.
@@ -160,6 +160,9 @@ pub struct DmuxConfig {
     /// Silence after which a registration expires; at least three keepalives.
     #[serde(default = "expire_after_ms")]
     pub expire_after_ms: u32,
+    /// Protocol id → how its routers are chosen.
+    #[serde(default)]
+    pub protocols: BTreeMap<String, ProtocolConfig>,
 }
 
 impl DmuxConfig {
@@ -173,7 +176,15 @@ impl DmuxConfig {
             services.insert(ServiceIndex(index), address);
         }
         let timers = Timers { keepalive_ms: self.keepalive_ms, expire_after_ms: self.expire_after_ms };
-        let config = Config { version: 1, dmux_prefix: self.prefix, services, registration: self.registration, timers };
+        let mut protocols = BTreeMap::new();
+        for (id, config) in &self.protocols {
+            let id = id.parse().map_err(|_| {
+                format!("dmux.protocols: {id:?} is no protocol id; write e.g. [dmux.protocols.41], 0 to 65535")
+            })?;
+            protocols.insert(ProtocolId(id), config.clone());
+        }
+        let (dmux_prefix, registration) = (self.prefix, self.registration);
+        let config = Config { version: 1, dmux_prefix, services, registration, timers, protocols };
         config.check().map_err(|why| format!("dmux: {why}"))?;
         Ok(config)
     }

@@ -65,10 +65,10 @@ const int PUNT_SIZE = 512;
 const int LOCAL_SERVICE_SIZE = 4096;
 const int PROBE_PEER_SIZE = 4096;
 const int DEMUX_SIZE = 65536;
-/* 512 sets of BUCKETS_PER_SET (256: one for each value of the client hash). */
-const int BUCKET_SIZE = 131072;
-const int ROUTER_SIZE = 65536;
-const int RETURN_SOURCE_SIZE = 65536;
+/* Twice 131072: the buckets of all destinations (512 sets of 256, or fewer and larger ones), and their backups'. */
+const int BUCKET_SIZE = 262144;
+const int ROUTER_SIZE = 131072;
+const int RETURN_SOURCE_SIZE = 131072;
 const int SERVICE_SOURCE_SIZE = 4096;
 const int IPV4_ROUTE_SIZE = 16384;
 const int NEXTHOP_SIZE = 4096;

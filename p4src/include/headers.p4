@@ -160,7 +160,9 @@ struct metadata_t {
     bit<8> service;
     bit<16> service_index;
     bit<32> set;
-    bit<8> bucket;
+    /* The hash of the client's address, and what of it the set has buckets for. */
+    bit<16> bucket;
+    bit<16> bucket_mask;
     bit<32> router;
     /* The source address and ports of the packet after it is rewritten. */
     bit<32> new_src;

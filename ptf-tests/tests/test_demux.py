@@ -6,12 +6,12 @@ from dmuxtest import packets as p
 from dmuxtest.gateway import ADDRESS, ANY_PROVIDER, CLIENT_SIDE, PROTOCOL, ROUTER_INDEX, ROUTER_SIDE, GatewayTest, \
     from_client, into, out_of, to_router
 
-BUCKETS_PER_SET = 256
-SET = 0xFFFF0003
+SET = 0x7FFF0003
+MASK = 0xFF
 
 
-def bucket_of(client: str) -> int:
-    return zlib.crc32(p.ipv4_address(client)) & 0xFF
+def bucket_of(client: str, mask: int = MASK) -> int:
+    return zlib.crc32(p.ipv4_address(client)) & mask
 
 
 class NoRoute(GatewayTest):
@@ -52,8 +52,8 @@ class SetOfRouters(GatewayTest):
     """Every bucket of a set has a router of its own here, so that the bucket of each client shows."""
 
     def runTest(self):
-        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET)
-        buckets = range(BUCKETS_PER_SET)
+        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET, mask=MASK)
+        buckets = range(MASK + 1)
         self.insert_all([self.entry("router", {"router": b}, "tunnel", dst="203.0.113.8", dst_port=1000 + b) for b in buckets])
         self.insert_all([self.entry("bucket", {"set": SET, "bucket": b}, "to_router", router=b) for b in buckets])
         for client in ("10.0.0.1", "10.0.0.2", "10.0.0.255", "172.16.0.1", "0.0.0.1", "8.8.8.8"):
@@ -62,11 +62,28 @@ class SetOfRouters(GatewayTest):
                                     to_router(b"x", client=client, dst="203.0.113.8", dst_port=1000 + bucket_of(client)))
 
 
+class SizeOfSet(GatewayTest):
+    """A set has as many buckets as its mask says, up to all that 16 bits count."""
+
+    def runTest(self):
+        for mask in (0, 1, 0xFFF, 0xFFFF):
+            self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET + mask, mask=mask)
+            for number, client in enumerate(("10.0.0.1", "10.0.0.2", "172.16.0.77")):
+                with self.subTest(mask=mask, client=client):
+                    bucket = {"set": SET + mask, "bucket": bucket_of(client, mask)}
+                    self.insert("router", {"router": number}, "tunnel", dst="203.0.113.8", dst_port=1000 + number)
+                    self.insert("bucket", bucket, "to_router", router=number)
+                    self.assert_tunnels(from_client(b"x", src=client),
+                                        to_router(b"x", client=client, dst="203.0.113.8", dst_port=1000 + number))
+                    self.delete("bucket", bucket)
+                    self.delete("router", {"router": number})
+
+
 class BucketIgnoresPorts(GatewayTest):
     """All that a client sends goes to one router, whatever its ports."""
 
     def runTest(self):
-        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET)
+        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET, mask=MASK)
         self.insert("bucket", {"set": SET, "bucket": bucket_of("10.0.0.1")}, "to_router", router=ROUTER_INDEX)
         for port in (1, 1024, 40000, 65535):
             with self.subTest(port=port):
@@ -75,7 +92,7 @@ class BucketIgnoresPorts(GatewayTest):
 
 class NoBucket(GatewayTest):
     def runTest(self):
-        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET)
+        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET, mask=MASK)
         bucket = bucket_of("10.0.0.1")
         self.insert("bucket", {"set": SET, "bucket": bucket ^ 1}, "to_router", router=ROUTER_INDEX)
         self.insert("bucket", {"set": SET - 1, "bucket": bucket}, "to_router", router=ROUTER_INDEX)
@@ -84,7 +101,7 @@ class NoBucket(GatewayTest):
 
 class BucketWithoutARouter(GatewayTest):
     def runTest(self):
-        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET)
+        self.modify("demux", {"protocol": PROTOCOL, "provider": ANY_PROVIDER}, "to_set", set=SET, mask=MASK)
         self.insert("bucket", {"set": SET, "bucket": bucket_of("10.0.0.1")}, "to_router", router=404)
         self.assert_client_dropped(from_client(b"x"), "no_router")
 

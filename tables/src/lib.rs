@@ -18,7 +18,7 @@
 //!
 //! ```compile_fail,E0599
 //! use dmux_tables::{RouterAction, SetId};
-//! let action = RouterAction::ToSet { set: SetId(1) }; // an action of `demux`
+//! let action = RouterAction::ToSet { set: SetId(1), mask: 255 }; // an action of `demux`
 //! ```
 //! ```compile_fail,E0560
 //! use dmux_tables::{RouterIndex, RouterKey};

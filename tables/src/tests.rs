@@ -144,9 +144,9 @@ proptest! {
 #[test]
 fn worked_bytes() {
     let key = DemuxKey { protocol: 41.into(), provider: dmux_wire::ProviderId::ANY };
-    let action = DemuxAction::ToSet { set: SetId(258) };
+    let action = DemuxAction::ToSet { set: SetId(258), mask: 255 };
     let entry = AnyEntry::from((key, action));
-    assert_eq!(entry.to_string(), "demux[protocol=41 provider=1] -> to_set(set=258)");
+    assert_eq!(entry.to_string(), "demux[protocol=41 provider=1] -> to_set(set=258 mask=255)");
     let encoded = entry.encode();
     let demux = info().table_named("demux").unwrap().id;
     assert_eq!(encoded.table_id, demux);

@@ -93,7 +93,7 @@ fn entries() -> Vec<AnyEntry> {
         (local(51700), LocalServiceAction::ShimService { service_index: 0.into(), gateway_addr: address }).into(),
         (local(0), LocalServiceAction::GatewayService).into(),
         (ProbePeerKey { src: address }, ProbePeerAction::KnownPeer).into(),
-        (demux(41), DemuxAction::ToSet { set }).into(),
+        (demux(41), DemuxAction::ToSet { set, mask: 255 }).into(),
         (demux(42), DemuxAction::ToRouter { router }).into(),
         (BucketKey { set, bucket: 255 }, BucketAction::ToRouter { router }).into(),
         (RouterKey { router }, RouterAction::Tunnel { dst: address, dst_port: 4000 }).into(),

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use dmux_wire::GatewayId;
 
 use super::gateway::MAX_API_ADDRESS;
+use super::register::check_buckets;
 use super::{
     Change, Command, Config, Gateway, Latency, MAX_GATEWAY_NAME, MAX_GATEWAYS, Model, NodeId, Refusal, Reply,
     SwitchOwner,
@@ -109,6 +110,7 @@ impl Model {
             return Err(Refusal::ConfigVersion { have, got: config.version });
         }
         config.check().map_err(Refusal::BadConfig)?;
+        check_buckets(self.buckets(config))?;
         if let Some(inside) = self.state.gateways.values().find(|g| config.dmux_prefix.contains(g.unicast)) {
             return Err(Refusal::BadConfig(format!(
                 "dmux_prefix {} holds {}, the unicast address of gateway {}",

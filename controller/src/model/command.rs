@@ -6,7 +6,7 @@ use dmux_wire::GatewayId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Config, Gateway, NodeId, Registration, RegistrationKey, RouterIndex};
+use super::{Config, Gateway, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex};
 
 /// A change of the replicated state. `at` is the proposer's time in ms since the Unix epoch: the state machine has no
 /// clock of its own. Applying one twice is the same as applying it once, so a proposal whose fate is unknown may be
@@ -201,4 +201,9 @@ pub enum Refusal {
     /// The configuration contradicts itself.
     #[error("the configuration cannot be accepted: {0}")]
     BadConfig(String),
+    /// The buckets of all destinations would be more than the switches have room for.
+    #[error(
+        "{0} buckets for clients are too many; {MAX_BUCKETS} fit: give some protocols fewer, or serve fewer destinations"
+    )]
+    TooManyBuckets(usize),
 }

@@ -3,13 +3,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use dmux_wire::ServiceIndex;
+use dmux_wire::{ProtocolId, ServiceIndex};
 use serde::{Deserialize, Serialize};
 
 use super::Ipv4Prefix;
 
 /// Service addresses at most: each takes a few entries in every switch.
 pub const MAX_SERVICES: usize = 64;
+
+/// Protocols that may be configured: as many as can be served, each by two destinations at least.
+pub const MAX_PROTOCOLS: usize = 256;
+/// Buckets of a set, unless its protocol is configured otherwise.
+pub const DEFAULT_BUCKETS: u16 = 256;
+/// Buckets of a set at most: more of them spread clients more evenly, and let more routers take part.
+pub const MAX_BUCKETS_PER_SET: u16 = 4_096;
+/// Buckets of a set at least.
+pub const MIN_BUCKETS_PER_SET: u16 = 16;
+/// Buckets of all destinations together: half the switches' `bucket` table, since each destination has a backup, too.
+pub const MAX_BUCKETS: usize = 131_072;
+
+/// How the routers of one protocol are chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtocolConfig {
+    /// Buckets that the clients of each of its destinations are spread over: a power of two from
+    /// [`MIN_BUCKETS_PER_SET`] to [`MAX_BUCKETS_PER_SET`].
+    #[serde(default = "default_buckets")]
+    pub buckets: u16,
+}
+
+fn default_buckets() -> u16 {
+    DEFAULT_BUCKETS
+}
+
+impl Default for ProtocolConfig {
+    fn default() -> Self {
+        Self { buckets: DEFAULT_BUCKETS }
+    }
+}
 
 /// Timers that a router is told when it registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +71,8 @@ pub struct Config {
     pub registration: Ipv4Addr,
     /// Keepalive timers.
     pub timers: Timers,
+    /// The protocols that are not chosen by the defaults.
+    pub protocols: BTreeMap<ProtocolId, ProtocolConfig>,
 }
 
 impl Default for Config {
@@ -51,11 +84,22 @@ impl Default for Config {
             services: BTreeMap::from([(ServiceIndex(1), Ipv4Addr::new(198, 51, 100, 1))]),
             registration: Ipv4Addr::new(198, 51, 100, 2),
             timers: Timers::default(),
+            protocols: BTreeMap::new(),
         }
     }
 }
 
 impl Config {
+    /// How the routers of a protocol are chosen.
+    pub fn protocol(&self, protocol: ProtocolId) -> ProtocolConfig {
+        self.protocols.get(&protocol).cloned().unwrap_or_default()
+    }
+
+    /// Buckets of each of a protocol's destinations.
+    pub fn buckets(&self, protocol: ProtocolId) -> usize {
+        self.protocols.get(&protocol).map_or(DEFAULT_BUCKETS, |protocol| protocol.buckets).into()
+    }
+
     /// What is wrong with it, as a sentence for the person who wrote it.
     pub fn check(&self) -> Result<(), String> {
         let prefix = self.dmux_prefix;
@@ -87,6 +131,24 @@ impl Config {
         if u64::from(expire_after_ms) < 3 * u64::from(keepalive_ms) {
             return Err(format!(
                 "timers.expire_after_ms is {expire_after_ms}; at least three times keepalive_ms ({keepalive_ms})"
+            ));
+        }
+        if self.protocols.len() > MAX_PROTOCOLS {
+            return Err(format!("{} protocols are configured; at most {MAX_PROTOCOLS} fit", self.protocols.len()));
+        }
+        for (protocol, config) in &self.protocols {
+            config.check().map_err(|why| format!("protocols.{}.{why}", protocol.0))?;
+        }
+        Ok(())
+    }
+}
+
+impl ProtocolConfig {
+    fn check(&self) -> Result<(), String> {
+        let buckets = self.buckets;
+        if !buckets.is_power_of_two() || !(MIN_BUCKETS_PER_SET..=MAX_BUCKETS_PER_SET).contains(&buckets) {
+            return Err(format!(
+                "buckets is {buckets}; a power of two from {MIN_BUCKETS_PER_SET} to {MAX_BUCKETS_PER_SET}"
             ));
         }
         Ok(())

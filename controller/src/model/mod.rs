@@ -23,7 +23,10 @@ mod snapshot;
 mod state;
 
 pub use command::{Command, Refusal, Reply};
-pub use config::{Config, MAX_SERVICES, Timers};
+pub use config::{
+    Config, DEFAULT_BUCKETS, MAX_BUCKETS, MAX_BUCKETS_PER_SET, MAX_PROTOCOLS, MAX_SERVICES, MIN_BUCKETS_PER_SET,
+    ProtocolConfig, Timers,
+};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use gateway::{Gateway, Latency, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner};
 pub use journal::{Change, MAX_JOURNAL};

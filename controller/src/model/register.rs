@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::apply::is_host;
 use super::index::first_free;
 use super::{
-    Change, Config, Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_CHAIN, MAX_ROUTER_NAME, Model,
-    Refusal, Registered, Registration, RegistrationKey, Reply, RouterIndex, SetId,
+    Change, Config, Destination, MAX_BUCKETS, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_CHAIN, MAX_ROUTER_NAME,
+    Model, Refusal, Registered, Registration, RegistrationKey, Reply, RouterIndex, SetId,
 };
 
 /// How long the last sequence number of a registration that is gone is remembered, ms: longer than any cookie lives
 /// and than any proposal is retried, so that neither a replayed datagram nor a proposal applied twice brings it back.
 pub const TOMBSTONE_MS: u64 = 600_000;
-/// Such memories at most; the oldest are given up beyond.
-pub const MAX_TOMBSTONES: usize = 16_384;
+/// Such memories at most, enough for all routers to leave at once; the oldest are given up beyond.
+pub const MAX_TOMBSTONES: usize = MAX_REGISTRATIONS;
 
 /// The sequence numbers of registrations that are gone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -86,6 +86,10 @@ impl Model {
         let needed = Destination::served_by(new).iter().filter(|d| !self.state.sets.contains_key(d)).count();
         if self.state.sets.len() + needed > MAX_DESTINATIONS {
             return Err(Refusal::TooManyDestinations(MAX_DESTINATIONS));
+        }
+        if needed > 0 {
+            let config = &self.state.config;
+            check_buckets(self.buckets(config) + needed * config.buckets(key.protocol))?;
         }
         let router = match kept {
             Some(router) => router,
@@ -165,6 +169,11 @@ impl Model {
         Ok(Reply::Done)
     }
 
+    /// Buckets of all destinations that are served, under a configuration.
+    pub(super) fn buckets(&self, config: &Config) -> usize {
+        self.state.sets.keys().map(|destination| config.buckets(destination.protocol)).sum()
+    }
+
     /// Puts or removes a registration, and keeps the index, the sets and the journal in step.
     fn replace(&mut self, key: RegistrationKey, new: Option<Registered>) {
         let old = self.state.registrations.remove(&key);
@@ -206,6 +215,10 @@ impl Model {
         self.state.last_router = index;
         Ok(RouterIndex(index))
     }
+}
+
+pub(super) fn check_buckets(buckets: usize) -> Result<(), Refusal> {
+    if buckets > MAX_BUCKETS { Err(Refusal::TooManyBuckets(buckets)) } else { Ok(()) }
 }
 
 fn check_registration(registration: &Registration, config: &Config) -> Result<(), Refusal> {

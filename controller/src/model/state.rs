@@ -12,8 +12,9 @@ use super::register::Tombstones;
 use super::{Change, Config, Gateway, Latency, Registration, RegistrationKey, SwitchOwner};
 
 /// Router indices, hence registrations: the size of the `router` table of the switches.
-pub const MAX_REGISTRATIONS: usize = 65_536;
-/// Set ids, hence (protocol, provider) pairs: `bucket` tables of 128k entries hold this many sets of 256.
+pub const MAX_REGISTRATIONS: usize = 131_072;
+/// Set ids, hence (protocol, provider) pairs: as many sets of [`DEFAULT_BUCKETS`](super::DEFAULT_BUCKETS) make
+/// [`MAX_BUCKETS`](super::MAX_BUCKETS).
 pub const MAX_DESTINATIONS: usize = 512;
 /// Bytes of a router's name at most.
 pub const MAX_ROUTER_NAME: usize = 64;
@@ -22,7 +23,7 @@ pub const MAX_ROUTER_NAME: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RouterIndex(pub u32);
 
-/// Id of a (protocol, provider) pair's set in every switch's `bucket` table: 1 to [`MAX_DESTINATIONS`].
+/// Id of a (protocol, provider) pair, from which its sets in every switch's `bucket` table have theirs: 1 to [`MAX_DESTINATIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SetId(pub u32);
 

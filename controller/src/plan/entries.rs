@@ -13,6 +13,7 @@ use dmux_wire::{DMUX_PORT, MacAddr, ProbeType, PuntReason, ServiceIndex, ShimKin
 use super::next_hops::Target;
 use super::{Entry, Key};
 use crate::model::{Destination, Ipv4Prefix, RegistrationKey, RouterIndex, SetId};
+use crate::selection::Side;
 
 const ETHER_TYPE_IPV4: u16 = 0x0800;
 const ETHER_TYPE_ARP: u16 = 0x0806;
@@ -101,21 +102,32 @@ pub(super) fn demux_router(destination: Destination, router: RouterIndex) -> Ent
     (demux(destination), DemuxAction::ToRouter { router: index(router) }).into()
 }
 
-pub(super) fn demux_set(destination: Destination, set: SetId) -> Entry {
-    (demux(destination), DemuxAction::ToSet { set: dmux_tables::SetId(set.0) }).into()
+pub(super) fn demux_set(destination: Destination, set: dmux_tables::SetId, buckets: usize) -> Entry {
+    // A set has at most `MAX_BUCKETS_PER_SET` buckets.
+    let mask = u16::try_from(buckets.saturating_sub(1)).unwrap_or(u16::MAX);
+    (demux(destination), DemuxAction::ToSet { set, mask }).into()
+}
+
+/// A destination has two sets in the switch: the one that is served and the one that comes next.
+pub(super) fn set(set: SetId, side: Side) -> dmux_tables::SetId {
+    dmux_tables::SetId(2 * set.0 + side.number() as u32)
+}
+
+/// What [`set`] was given.
+pub(super) fn set_and_side(set: dmux_tables::SetId) -> (SetId, Side) {
+    (SetId(set.0 / 2), if set.0.is_multiple_of(2) { Side::A } else { Side::B })
 }
 
 fn demux(Destination { protocol, provider }: Destination) -> DemuxKey {
     DemuxKey { protocol, provider }
 }
 
-pub(super) fn bucket_key(set: SetId, bucket: u8) -> Key {
-    BucketKey { set: dmux_tables::SetId(set.0), bucket }.into()
+pub(super) fn bucket_key(set: dmux_tables::SetId, bucket: u16) -> Key {
+    BucketKey { set, bucket }.into()
 }
 
-pub(super) fn bucket(set: SetId, bucket: u8, router: RouterIndex) -> Entry {
-    let key = BucketKey { set: dmux_tables::SetId(set.0), bucket };
-    (key, BucketAction::ToRouter { router: index(router) }).into()
+pub(super) fn bucket(set: dmux_tables::SetId, bucket: u16, router: RouterIndex) -> Entry {
+    (BucketKey { set, bucket }, BucketAction::ToRouter { router: index(router) }).into()
 }
 
 pub(super) fn router_key(router: RouterIndex) -> Key {

@@ -11,15 +11,18 @@
 mod entries;
 mod exchange;
 mod gateway;
+mod held;
 mod next_hops;
 mod planner;
 mod rates;
 mod reconcile;
+mod served;
 mod site;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dmux_tables::SetId;
 use dmux_wire::PuntReason;
 
 pub use dmux_tables::{AnyEntry as Entry, AnyKey as Key};
@@ -38,6 +41,8 @@ use crate::selection::{Local, Selection};
 pub struct Plan {
     entries: BTreeMap<Key, Entry>,
     punt_rates: BTreeMap<PuntReason, PuntRate>,
+    /// The sets in `bucket` that hold the next choice of a destination: nothing refers to them yet.
+    backups: BTreeSet<SetId>,
     applied: u64,
 }
 

@@ -3,7 +3,7 @@
 //! | change | touches |
 //! | --- | --- |
 //! | a registration | its `router` and `return_source`; `demux` and `bucket` of the two destinations that it serves |
-//! | a gateway, the configuration | the entries of `gateway.rs` |
+//! | a gateway, the configuration | the entries of `gateway.rs`; with the configuration, all destinations |
 //! | a round trip, a gateway's reachability | those destinations whose choice changes |
 //! | a router's death or revival | the two destinations that it serves |
 
@@ -11,26 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dmux_wire::PuntReason;
 
+use super::held;
+use super::served::Served;
 use super::{DEFAULT_PUNT_RATES, Delta, Entry, Key, Plan, SiteConfig, entries, gateway};
-use crate::model::{Change, Destination, Model, Registered, RegistrationKey, RouterIndex, SetId};
-use crate::selection::{BUCKETS_PER_SET, BucketSet, Choice, Distances, Local, Member, Selection, choose};
-
-/// What a destination's entries are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Shown {
-    /// One router: `demux` points to it.
-    One(RouterIndex),
-    /// Several: `demux` points to the set, whose buckets point to them.
-    Set(SetId, Box<[Option<RouterIndex>; BUCKETS_PER_SET]>),
-}
-
-/// A destination that has live routers.
-#[derive(Debug)]
-struct Served {
-    choice: Choice,
-    buckets: BucketSet,
-    shown: Option<Shown>,
-}
+use crate::model::{Change, Destination, Model, Registered, RegistrationKey, RouterIndex};
+use crate::selection::{Distances, Local, Selection};
 
 /// A registration as the plan has it.
 #[derive(Debug, Clone, Copy)]
@@ -43,14 +28,16 @@ struct Planned {
 #[derive(Debug)]
 pub struct Planner {
     site: SiteConfig,
-    local: Local,
-    distances: Distances,
-    selection: Selection,
+    pub(super) local: Local,
+    pub(super) distances: Distances,
+    pub(super) selection: Selection,
     section: BTreeMap<Key, Entry>,
     planned: BTreeMap<RegistrationKey, Planned>,
-    served: BTreeMap<Destination, Served>,
-    plan: Plan,
+    pub(super) served: BTreeMap<Destination, Served>,
+    pub(super) plan: Plan,
     delta: Delta,
+    /// What is put and removed goes into `delta`.
+    tells: bool,
 }
 
 impl Planner {
@@ -64,8 +51,9 @@ impl Planner {
             section: BTreeMap::new(),
             planned: BTreeMap::new(),
             served: BTreeMap::new(),
-            plan: Plan { entries: BTreeMap::new(), punt_rates, applied: model.applied() },
+            plan: Plan { punt_rates, applied: model.applied(), ..Plan::default() },
             delta: Delta::default(),
+            tells: false,
             site,
             local,
         };
@@ -80,7 +68,7 @@ impl Planner {
         for (destination, _) in model.destinations() {
             planner.plan_destination(model, destination, &BTreeSet::new());
         }
-        planner.delta = Delta::default();
+        planner.tells = true;
         planner
     }
 
@@ -131,6 +119,14 @@ impl Planner {
         std::mem::take(&mut self.delta)
     }
 
+    /// Plans anew from what a switch was found to hold, so that a controller that starts moves no client. For the first
+    /// look at the switch: afterwards this planner's own memory is the better one.
+    pub fn adopt<'a>(&mut self, model: &Model, held: impl Iterator<Item = &'a Entry>) -> Delta {
+        self.selection = held::selection(model, held);
+        let local = self.local.clone();
+        self.start_over(model, local)
+    }
+
     fn start_over(&mut self, model: &Model, local: Local) -> Delta {
         let new = Self::new(self.site.clone(), model, local, &self.selection);
         let keys = changed_keys(&self.plan.entries, &new.plan.entries);
@@ -155,13 +151,15 @@ impl Planner {
                 destinations.entry(destination).or_default().insert(key);
             }
         }
+        let mut all = work.all;
         if work.distances {
             let distances = Distances::new(model, &self.local);
-            if distances != self.distances {
-                self.distances = distances;
-                for (destination, _) in model.destinations() {
-                    destinations.entry(destination).or_default();
-                }
+            all |= distances != self.distances;
+            self.distances = distances;
+        }
+        if all {
+            for (destination, _) in model.destinations() {
+                destinations.entry(destination).or_default();
             }
         }
         // Set ids that changed hands are given up before any is taken.
@@ -211,104 +209,15 @@ impl Planner {
         }
     }
 
-    /// Chooses for a destination and brings its entries up; `keys` are the registrations that may have changed.
-    fn plan_destination(&mut self, model: &Model, destination: Destination, keys: &BTreeSet<RegistrationKey>) {
-        let previous = self.selection.get(destination);
-        let choice = choose(model, &self.local, &self.distances, destination, previous);
-        self.selection.set(destination, choice);
-        let mut served = self.served.remove(&destination);
-        let shown_before = served.as_mut().and_then(|served| served.shown.take());
-        let mut shown_now = None;
-        if let (Some(choice), Some(set)) = (choice, model.set(destination)) {
-            let mut served = match served.filter(|served| served.choice.gateway == choice.gateway) {
-                Some(mut served) => {
-                    served.choice = choice;
-                    for key in keys {
-                        match self.member(model, destination, choice, key) {
-                            Some(member) => served.buckets.insert(*key, member),
-                            None => served.buckets.remove(key),
-                        }
-                    }
-                    served
-                }
-                None => Served { choice, buckets: self.members(model, destination, choice), shown: None },
-            };
-            shown_now = show(set, &served.buckets);
-            served.shown = shown_now.clone();
-            self.served.insert(destination, served);
-        }
-        self.show(destination, shown_before.as_ref(), shown_now.as_ref());
-    }
-
-    fn member(&self, model: &Model, destination: Destination, choice: Choice, key: &RegistrationKey) -> Option<Member> {
-        let registered = model.registration(key)?;
-        let registration = &registered.registration;
-        let belongs = registration.gateway == choice.gateway
-            && Destination::served_by(registration).contains(&destination)
-            && self.local.is_live(registration);
-        belongs.then_some(Member { router: registered.router, weight: registration.weight })
-    }
-
-    fn members(&self, model: &Model, destination: Destination, choice: Choice) -> BucketSet {
-        model
-            .serving(destination, choice.gateway)
-            .filter(|registered| self.local.is_live(&registered.registration))
-            .map(|registered| {
-                let registration = &registered.registration;
-                (registration.key, Member { router: registered.router, weight: registration.weight })
-            })
-            .collect()
-    }
-
-    fn hide_moved(&mut self, destination: Destination, set: Option<SetId>) {
-        let moved = self
-            .served
-            .get_mut(&destination)
-            .and_then(|served| served.shown.take_if(|shown| matches!(shown, Shown::Set(old, _) if Some(*old) != set)));
-        if moved.is_some() {
-            self.show(destination, moved.as_ref(), None);
-        }
-    }
-
-    fn show(&mut self, destination: Destination, before: Option<&Shown>, now: Option<&Shown>) {
-        if let Some(Shown::Set(old, _)) = before
-            && !matches!(now, Some(Shown::Set(new, _)) if new == old)
-        {
-            for bucket in 0..=u8::MAX {
-                self.remove(&entries::bucket_key(*old, bucket));
-            }
-        }
-        match now {
-            None => self.remove(&entries::demux_key(destination)),
-            Some(Shown::One(router)) => self.put(entries::demux_router(destination, *router)),
-            Some(Shown::Set(set, routers)) => {
-                let known = match before {
-                    Some(Shown::Set(old, routers)) if old == set => Some(routers),
-                    _ => None,
-                };
-                for (bucket, router) in (0..=u8::MAX).zip(routers.iter()) {
-                    if known.is_some_and(|known| known[usize::from(bucket)] == *router) {
-                        continue;
-                    }
-                    match router {
-                        Some(router) => self.put(entries::bucket(*set, bucket, *router)),
-                        None => self.remove(&entries::bucket_key(*set, bucket)),
-                    }
-                }
-                self.put(entries::demux_set(destination, *set));
-            }
-        }
-    }
-
-    fn put(&mut self, entry: Entry) {
+    pub(super) fn put(&mut self, entry: Entry) {
         let key = entry.key();
-        if self.plan.entries.insert(key, entry) != Some(entry) {
+        if self.plan.entries.insert(key, entry) != Some(entry) && self.tells {
             self.delta.keys.insert(key);
         }
     }
 
-    fn remove(&mut self, key: &Key) {
-        if self.plan.entries.remove(key).is_some() {
+    pub(super) fn remove(&mut self, key: &Key) {
+        if self.plan.entries.remove(key).is_some() && self.tells {
             self.delta.keys.insert(*key);
         }
     }
@@ -319,6 +228,8 @@ impl Planner {
 struct Work {
     section: bool,
     distances: bool,
+    /// Every destination has to be looked at.
+    all: bool,
     keys: BTreeSet<RegistrationKey>,
 }
 
@@ -334,23 +245,16 @@ impl Work {
                     work.section = true;
                     work.distances = true;
                 }
-                Change::Config => work.section = true,
+                Change::Config => {
+                    work.section = true;
+                    work.all = true;
+                }
                 Change::Latency(from, to) => work.distances |= from == own || to == own,
                 Change::Owner(_) => {}
             }
         }
         work
     }
-}
-
-fn show(set: SetId, buckets: &BucketSet) -> Option<Shown> {
-    let mut members = buckets.members().values();
-    let first = members.next()?;
-    if members.next().is_none() {
-        return Some(Shown::One(first.router));
-    }
-    let routers = std::array::from_fn(|bucket| buckets.router(u8::try_from(bucket).unwrap_or(u8::MAX)));
-    Some(Shown::Set(set, Box::new(routers)))
 }
 
 /// The keys that only one map has, or that have another value in each.

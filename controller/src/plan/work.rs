@@ -4,12 +4,17 @@
 //! then is deleted what nothing refers to any more, the referring first. P4Runtime leaves the order within a batch to
 //! the switch (§12.1), so a batch never holds two updates of different phases.
 //!
+//! Two things are out of that order. What fails over comes before everything else: a `demux` entry that is there and
+//! that is to point to what the switch holds already, in whole. And the sets that nothing refers to yet, the backups,
+//! are brought up only when everything that serves somebody is.
+//!
 //! A refused update holds nothing else back: what refers to an entry that the switch would not take misses there, which
 //! the switch counts by reason, and everything that does not is as it should be.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use dmux_tables::{BucketAction, BucketKey, DemuxAction, RouterKey};
 use dmux_wire::PuntReason;
 
 use super::{Entry, Foreign, Key, Plan, PuntRate, ReadBack};
@@ -62,6 +67,17 @@ pub(super) struct Actual {
 /// Position in the order of writing; updates of one phase may be written in any order.
 pub(super) type Phase = u8;
 
+/// A destination is switched over to what is ready.
+const FAIL_OVER: Phase = 0;
+/// What neither refers to anything nor is referred to.
+const FREE: Phase = 1;
+/// The first of what is inserted and modified, by its table's stage.
+const MAKE: Phase = 2;
+/// What nothing refers to yet.
+const BACKUP: Phase = 128;
+/// Stages are small numbers (tables are few), so that the phases of making and of breaking never meet.
+const MAX_STAGE: u8 = 120;
+
 impl Actual {
     pub(super) fn new(read: ReadBack) -> Self {
         Self {
@@ -74,23 +90,49 @@ impl Actual {
     /// The update that brings one thing into step, and when; `None` if it is.
     pub(super) fn update(&self, plan: &Plan, item: &Item) -> Option<(Phase, Update)> {
         match item {
-            Item::Foreign(at) => Some((0, Update::DeleteForeign(Box::new(self.foreign.get(at)?.clone())))),
+            Item::Foreign(at) => Some((FREE, Update::DeleteForeign(Box::new(self.foreign.get(at)?.clone())))),
             Item::Rate(reason) => {
                 let wanted = *plan.punt_rates.get(reason)?;
-                (self.rates.get(reason) != Some(&wanted)).then_some((0, Update::SetPuntRate(*reason, wanted)))
+                (self.rates.get(reason) != Some(&wanted)).then_some((FREE, Update::SetPuntRate(*reason, wanted)))
             }
             Item::Entry(key) => {
-                // Orders are small numbers (tables are few); the halves of the range never meet.
-                let order = key.stage().min(126);
+                let order = key.stage().min(MAX_STAGE);
+                let make = match key {
+                    Key::Bucket(key) if plan.backups.contains(&key.set) => BACKUP,
+                    _ => MAKE + order,
+                };
                 match (self.entries.get(key), plan.entries.get(key)) {
                     (None, None) => None,
-                    (None, Some(new)) => Some((1 + order, Update::Insert(*new))),
+                    (None, Some(new)) => Some((make, Update::Insert(*new))),
                     (Some(old), Some(new)) if old == new => None,
-                    (Some(_), Some(new)) => Some((1 + order, Update::Modify(*new))),
+                    (Some(_), Some(new)) if self.is_ready(plan, new) => Some((FAIL_OVER, Update::Modify(*new))),
+                    (Some(_), Some(new)) => Some((make, Update::Modify(*new))),
                     (Some(old), None) => Some((Phase::MAX - order, Update::Delete(*old))),
                 }
             }
         }
+    }
+
+    /// Whether the entry is one of `demux`, and the switch holds all that it leads to, as planned.
+    fn is_ready(&self, plan: &Plan, entry: &Entry) -> bool {
+        match entry {
+            Entry::Demux(_, DemuxAction::ToRouter { router }) => {
+                self.holds(plan, &RouterKey { router: *router }.into())
+            }
+            Entry::Demux(_, DemuxAction::ToSet { set, mask }) => (0..=*mask).all(|bucket| {
+                let key = Key::from(BucketKey { set: *set, bucket });
+                let router = match plan.entries.get(&key) {
+                    Some(Entry::Bucket(_, BucketAction::ToRouter { router })) => *router,
+                    _ => return false,
+                };
+                self.holds(plan, &key) && self.holds(plan, &RouterKey { router }.into())
+            }),
+            _ => false,
+        }
+    }
+
+    fn holds(&self, plan: &Plan, key: &Key) -> bool {
+        plan.entries.get(key).is_some_and(|planned| self.entries.get(key) == Some(planned))
     }
 
     /// Everything that is out of step.

@@ -38,6 +38,8 @@ pub(super) struct Actor {
     prober: Prober,
     planner: Planner,
     reconciler: Reconciler,
+    /// The planner knows what the switch was found to hold when this controller started.
+    adopted: bool,
     /// The session that answers and packets belong to.
     generation: u64,
     actions: mpsc::Sender<SwitchAction>,
@@ -91,6 +93,7 @@ impl Actor {
             prober: Prober::new(timers, super::random_u64()),
             planner,
             reconciler,
+            adopted: false,
             config,
             store,
             clock: Clock::start(),
@@ -225,6 +228,13 @@ impl Actor {
                     _ => {}
                 }
                 self.recount = true;
+                if let Event::ReadBack(Ok(read)) = &event
+                    && !self.adopted
+                {
+                    self.adopted = true;
+                    let delta = self.store.read(|r| self.planner.adopt(&r.0, read.entries.iter()));
+                    self.reconciler.planned(&delta);
+                }
                 self.reconciler.on(now.mono, self.planner.plan(), event);
             }
             SwitchEvent::PacketIn(packet) => {

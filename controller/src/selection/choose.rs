@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dmux_wire::GatewayId;
 
-use super::{Local, Selection};
+use super::{Chosen, Local, Member, Members, Owners, Selection};
 use crate::model::{Destination, Model};
 
 /// A gateway stays chosen unless another is closer by more than this, and by more than a tenth of its own distance:
@@ -78,9 +78,34 @@ pub fn choose(
     destination: Destination,
     previous: Option<Choice>,
 ) -> Option<Choice> {
+    choose_but(model, local, distances, destination, previous, None)
+}
+
+/// Chooses for one destination, and what comes next if that fails.
+pub fn choose_both(
+    model: &Model,
+    local: &Local,
+    distances: &Distances,
+    destination: Destination,
+    previous: Option<&Chosen>,
+) -> Option<(Choice, Option<Choice>)> {
+    let before = previous.map(|chosen| chosen.choice);
+    let choice = choose(model, local, distances, destination, before)?;
+    let backup = previous.and_then(|chosen| chosen.backup);
+    Some((choice, choose_but(model, local, distances, destination, backup, Some(choice.gateway))))
+}
+
+fn choose_but(
+    model: &Model,
+    local: &Local,
+    distances: &Distances,
+    destination: Destination,
+    previous: Option<Choice>,
+    except: Option<GatewayId>,
+) -> Option<Choice> {
     let mut best: Option<(Distance, GatewayId)> = None;
     let mut stay: Option<(Distance, GatewayId)> = None;
-    for gateway in model.gateways_serving(destination) {
+    for gateway in model.gateways_serving(destination).filter(|&gateway| Some(gateway) != except) {
         let candidate = (distances.to(gateway), gateway);
         let was_chosen = previous.is_some_and(|choice| choice.gateway == gateway);
         if !was_chosen && best.is_some_and(|best| best <= candidate) {
@@ -104,14 +129,30 @@ pub fn choose(
     Some(Choice { gateway, suspect: matches!(distance, Distance::Suspect(_)) })
 }
 
-/// Chooses for every destination.
+/// The routers at a gateway that a destination's packets may be sent to.
+pub fn members(model: &Model, local: &Local, destination: Destination, gateway: GatewayId) -> Members {
+    model
+        .serving(destination, gateway)
+        .filter(|registered| local.is_live(&registered.registration))
+        .map(|registered| {
+            let registration = &registered.registration;
+            (registration.key, Member { router: registered.router, weight: registration.weight })
+        })
+        .collect()
+}
+
+/// Chooses for every destination, in full.
 pub fn select(model: &Model, local: &Local, previous: &Selection) -> Selection {
     let distances = Distances::new(model, local);
     model
         .destinations()
         .filter_map(|(destination, _)| {
-            let choice = choose(model, local, &distances, destination, previous.get(destination))?;
-            Some((destination, choice))
+            let before = previous.chosen(destination);
+            let (choice, backup) = choose_both(model, local, &distances, destination, before)?;
+            let buckets = model.config().buckets(destination.protocol);
+            let members = |gateway| members(model, local, destination, gateway);
+            let owners = |gateway, memory: &Owners| members(gateway).deal(memory, buckets);
+            Some((destination, Chosen::next(before, choice, backup, owners)))
         })
         .collect()
 }

@@ -3,19 +3,23 @@
 //! Pure: what was chosen before goes in ([`Selection`]), what is chosen now comes out. Choosing again from the same
 //! inputs and one's own outcome changes nothing, so a destination that no input touched need not be looked at.
 
-mod buckets;
 mod choose;
+mod chosen;
 mod hash;
+mod members;
+mod owners;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dmux_wire::GatewayId;
 
-pub use buckets::{BUCKETS_PER_SET, BucketSet, Member};
-pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, select};
+pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, choose_both, members, select};
+pub use chosen::{Chosen, Selection, Side};
+pub use members::{Member, Members};
+pub use owners::Owners;
 
-use crate::model::{Destination, Registered, Registration, RegistrationKey};
+use crate::model::{Registered, Registration, RegistrationKey};
 
 /// What this controller has seen itself, and nobody else need know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,38 +49,6 @@ impl Local {
     /// Whether the router is registered at a gateway that does not answer (DESIGN §5.4: *suspect*, not dead).
     pub fn is_suspect(&self, registered: &Registered) -> bool {
         self.unreachable.contains(&registered.registration.gateway)
-    }
-}
-
-/// The choice of each destination that has live routers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selection {
-    choices: BTreeMap<Destination, Choice>,
-}
-
-impl Selection {
-    /// What is chosen for a destination.
-    pub fn get(&self, destination: Destination) -> Option<Choice> {
-        self.choices.get(&destination).copied()
-    }
-
-    /// All choices.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Destination, Choice)> {
-        self.choices.iter().map(|(&destination, &choice)| (destination, choice))
-    }
-
-    /// Records a choice; `None` forgets the destination.
-    pub fn set(&mut self, destination: Destination, choice: Option<Choice>) {
-        match choice {
-            Some(choice) => self.choices.insert(destination, choice),
-            None => self.choices.remove(&destination),
-        };
-    }
-}
-
-impl FromIterator<(Destination, Choice)> for Selection {
-    fn from_iter<T: IntoIterator<Item = (Destination, Choice)>>(choices: T) -> Self {
-        Self { choices: choices.into_iter().collect() }
     }
 }
 

@@ -5,7 +5,7 @@ use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Command, Gateway, Model, RouterIndex};
+use crate::model::{Command, Destination, Gateway, Model, RegistrationKey, RouterIndex};
 
 const OWN: GatewayId = GatewayId(1);
 const P41: ProtocolId = ProtocolId(41);
@@ -147,98 +147,211 @@ fn dead_routers_are_not_chosen_until_they_register_again() {
     assert_eq!(first(&model, &local), Some(1));
 }
 
-fn share(set: &BucketSet, router: RouterIndex) -> usize {
-    (0..=u8::MAX).filter(|&bucket| set.router(bucket) == Some(router)).count()
+#[test]
+fn what_comes_next_is_the_next_closest_gateway() {
+    let far = local(&[(2, 9_000), (3, 5_000), (4, 7_000)]);
+    let next = |model: &Model, local: &Local, previous: &Selection| {
+        let selection = select(model, local, previous);
+        let backup = selection.chosen(Destination::any(P41)).and_then(|chosen| chosen.backup);
+        (backup.map(|choice| choice.gateway.0), selection)
+    };
+    let all = model(&[2, 3, 4]);
+    assert_eq!(next(&model(&[3]), &far, &Selection::default()).0, None);
+    let (backup, selection) = next(&all, &far, &Selection::default());
+    assert_eq!(backup, Some(4));
+    let jitter = local(&[(2, 6_900), (3, 5_000), (4, 7_000)]);
+    assert_eq!(next(&all, &jitter, &selection).0, Some(4), "jitter does not change what comes next, either");
+    let mut dead = far.clone();
+    dead.unreachable.insert(GatewayId(3));
+    let (backup, failed_over) = next(&all, &dead, &selection);
+    assert_eq!((failed_over.get(Destination::any(P41)).unwrap().gateway.0, backup), (4, Some(2)));
 }
 
 #[test]
-fn buckets_are_shared_by_weight() {
-    // Over many sets, since 256 buckets are few: 1 to 3, within a twentieth.
-    let (mut light, mut heavy) = (0, 0);
-    for n in 0..100 {
-        let member = |router, weight| Member { router: RouterIndex(router), weight };
-        let set: BucketSet = [(key(2 * n), member(1, 100)), (key(2 * n + 1), member(2, 300))].into_iter().collect();
-        light += share(&set, RouterIndex(1));
-        heavy += share(&set, RouterIndex(2));
+fn failing_over_changes_the_side_and_nothing_of_what_was_ready() {
+    let mut model = model(&[2, 3, 3, 4]);
+    for (index, n) in (100..).zip([10, 11, 12]) {
+        model.apply(index, &Command::Register { at: 0, registration: registration(n, 7, n % 2 + 2) });
     }
-    assert_eq!(light + heavy, 25_600);
-    assert!((6_400 - 320..=6_400 + 320).contains(&light), "{light}");
+    let near = local(&[(2, 1_000), (3, 9_000), (4, 90_000)]);
+    let first = select(&model, &near, &Selection::default());
+    let before = first.chosen(Destination::any(P41)).unwrap();
+    assert_eq!((before.choice.gateway.0, before.side), (2, Side::A));
+    let mut dead = near.clone();
+    dead.unreachable.insert(GatewayId(2));
+    let second = select(&model, &dead, &first);
+    let after = second.chosen(Destination::any(P41)).unwrap();
+    assert_eq!((after.choice.gateway.0, after.side), (3, Side::B));
+    assert_eq!(after.owners[Side::B.number()], before.owners[Side::B.number()]);
+    let third = select(&model, &near, &second);
+    let back = third.chosen(Destination::any(P41)).unwrap();
+    assert_eq!((back.choice.gateway.0, back.side), (2, Side::A));
 }
 
 #[test]
-fn equal_routers_get_about_equal_shares() {
-    let set: BucketSet = (0..4).map(|n| (key(n), Member { router: RouterIndex(n.into()), weight: 1 })).collect();
+fn routers_that_move_to_another_gateway_keep_their_clients() {
+    let mut model = model(&[]);
     for n in 0..4 {
-        // Binomial(256, 1/4): 64 ± 7; four standard deviations.
-        assert!((36..=92).contains(&share(&set, RouterIndex(n))), "{n}: {}", share(&set, RouterIndex(n)));
+        model.apply(10 + u64::from(n), &Command::Register { at: 0, registration: registration(n, 7, 2) });
     }
-}
-
-fn members() -> impl Strategy<Value = BTreeMap<u16, u16>> {
-    prop::collection::btree_map(0..200_u16, 1..=10_u16, 0..12)
+    let before = select(&model, &local(&[]), &Selection::default());
+    for n in 0..4 {
+        let moved = Registration { sequence: 11, ..registration(n, 7, 3) };
+        model.apply(20 + u64::from(n), &Command::Register { at: 0, registration: moved });
+    }
+    let after = select(&model, &local(&[]), &before);
+    let served = |selection: &Selection| {
+        let chosen = selection.chosen(Destination::any(P41)).unwrap();
+        chosen.owners[chosen.side.number()].clone()
+    };
+    assert_eq!(served(&before), served(&after));
 }
 
 fn member(n: u16, weight: u16) -> (RegistrationKey, Member) {
     (key(n), Member { router: RouterIndex(u32::from(n) + 1), weight })
 }
 
+fn equal(count: u16) -> Members {
+    (0..count).map(|n| member(n, 1)).collect()
+}
+
+fn share(owners: &Owners, n: u16) -> usize {
+    owners.buckets().iter().filter(|owner| **owner == Some(key(n))).count()
+}
+
+/// Buckets that have another owner.
+fn moved(before: &Owners, after: &Owners) -> usize {
+    before.buckets().iter().zip(after.buckets()).filter(|(before, after)| before != after).count()
+}
+
+#[test]
+fn load_is_even_to_within_one_bucket() {
+    // 5 % of 64 buckets are 3.2, and 2 % of 1024 are 20.
+    for (count, buckets) in [(4, 256), (4, 4096), (3, 256), (7, 4096), (256, 256)] {
+        let owners = equal(count).deal(&Owners::default(), buckets);
+        let shares: Vec<usize> = (0..count).map(|n| share(&owners, n)).collect();
+        let (least, most) = (*shares.iter().min().unwrap(), *shares.iter().max().unwrap());
+        assert_eq!(shares.iter().sum::<usize>(), buckets);
+        assert!(most - least <= usize::from(!buckets.is_multiple_of(count.into())), "{shares:?}");
+    }
+}
+
+#[test]
+fn weights_are_followed_to_within_one_bucket() {
+    let members: Members = [member(0, 100), member(1, 300), member(2, 1), member(3, 599)].into_iter().collect();
+    let owners = members.deal(&Owners::default(), 1024);
+    for (n, weight) in [(0, 100), (1, 300), (2, 1), (3, 599)] {
+        let exact = 1024 * weight / 1000;
+        assert!((exact..=exact + 1).contains(&share(&owners, n)), "{n}: {}", share(&owners, n));
+    }
+}
+
+#[test]
+fn more_members_than_buckets_get_one_each_or_none() {
+    let mut members = equal(1000);
+    let owners = members.deal(&Owners::default(), 256);
+    assert!((0..1000).all(|n| share(&owners, n) <= 1));
+    assert_eq!((0..1000).map(|n| share(&owners, n)).sum::<usize>(), 256);
+    let (key, heavy) = member(2000, 1000);
+    members.insert(key, heavy);
+    let after = members.deal(&owners, 256);
+    assert_eq!(share(&after, 2000), 128);
+    assert_eq!(moved(&owners, &after), 128);
+}
+
+#[test]
+fn new_sets_of_much_the_same_members_agree_much() {
+    let (four, five) = (equal(4).deal(&Owners::default(), 256), equal(5).deal(&Owners::default(), 256));
+    // No memory in common: consistent hashing alone keeps most of the 4/5 that need not move.
+    assert!(moved(&four, &five) < 256 / 2, "{}", moved(&four, &five));
+}
+
+#[test]
+fn a_set_of_another_size_keeps_its_clients() {
+    let members = equal(4);
+    let small = members.deal(&Owners::default(), 256);
+    let large = members.deal(&small, 4096);
+    for (bucket, owner) in large.buckets().iter().enumerate() {
+        assert_eq!(*owner, small.buckets()[bucket % 256]);
+    }
+}
+
+/// A few members with weights, the buckets, and a past of some other members.
+fn set() -> impl Strategy<Value = (BTreeMap<u16, u16>, BTreeMap<u16, u16>, usize)> {
+    let members = || prop::collection::btree_map(0..60_u16, 1..=10_u16, 1..20);
+    (members(), members(), prop::sample::select(vec![16_usize, 256, 1024]))
+}
+
+fn members_of(weights: &BTreeMap<u16, u16>) -> Members {
+    weights.iter().map(|(&n, &weight)| member(n, weight)).collect()
+}
+
 proptest! {
     #[test]
-    fn a_leaving_router_moves_only_its_own_buckets(members in members(), leaving in 0..200_u16) {
-        let before: BucketSet = members.iter().map(|(&n, &w)| member(n, w)).collect();
-        let mut after = before.clone();
-        after.remove(&key(leaving));
-        for bucket in 0..=u8::MAX {
-            if before.router(bucket) != Some(RouterIndex(u32::from(leaving) + 1)) {
-                prop_assert_eq!(before.router(bucket), after.router(bucket));
-            }
+    fn each_member_has_its_share_whatever_was_before((now, before, buckets) in set()) {
+        let past = members_of(&before).deal(&Owners::default(), buckets);
+        let owners = members_of(&now).deal(&past, buckets);
+        let total: usize = now.values().map(|&weight| usize::from(weight)).sum();
+        for (&n, &weight) in &now {
+            let exact = buckets * usize::from(weight);
+            let (low, high) = (exact / total, exact.div_ceil(total));
+            prop_assert!((low..=high).contains(&share(&owners, n)), "{} of {low} to {high}", share(&owners, n));
         }
+        prop_assert!(owners.buckets().iter().all(Option::is_some));
     }
 
     #[test]
-    fn a_joining_router_takes_buckets_only_for_itself(members in members(), joining in 200..300_u16, weight in 1..=10_u16) {
-        let before: BucketSet = members.iter().map(|(&n, &w)| member(n, w)).collect();
-        let mut after = before.clone();
-        let (key, new) = member(joining, weight);
-        after.insert(key, new);
-        for bucket in 0..=u8::MAX {
-            let now = after.router(bucket);
-            prop_assert!(now == before.router(bucket) || now == Some(new.router));
-        }
+    fn dealing_again_changes_nothing((now, before, buckets) in set()) {
+        let members = members_of(&now);
+        let owners = members.deal(&members_of(&before).deal(&Owners::default(), buckets), buckets);
+        prop_assert_eq!(&members.deal(&owners, buckets), &owners);
     }
 
     #[test]
-    fn a_heavier_router_loses_nothing(members in members(), n in 0..200_u16, weight in 1..=10_u16, more in 1..=10_u16) {
-        let mut set: BucketSet = members.iter().map(|(&n, &w)| member(n, w)).collect();
-        let (key, router) = member(n, weight);
-        set.insert(key, router);
-        let before = set.clone();
-        set.insert(key, Member { weight: weight + more, ..router });
-        for bucket in 0..=u8::MAX {
-            let now = set.router(bucket);
-            prop_assert!(now == before.router(bucket) || now == Some(router.router));
+    fn a_new_set_is_that_of_its_members_in_whatever_order((now, _, buckets) in set()) {
+        let straight = members_of(&now);
+        let mut detour = Members::default();
+        for (&n, &weight) in now.iter().rev() {
+            let (key, member) = member(n, weight);
+            detour.insert(key, Member { weight: 99, ..member });
+            detour.insert(key, member);
         }
+        let (key, gone) = member(1000, 3);
+        detour.insert(key, gone);
+        prop_assert!(detour.remove(&key) && !detour.remove(&key));
+        prop_assert_eq!(&straight, &detour);
+        prop_assert_eq!(straight.deal(&Owners::default(), buckets), detour.deal(&Owners::default(), buckets));
     }
 
     #[test]
-    fn the_order_of_arrival_and_a_detour_leave_no_trace(
-        members in members(),
-        visitors in prop::collection::vec((0..200_u16, 1..=10_u16), 0..12),
+    fn of_equal_routers_one_that_goes_moves_its_clients_only(
+        count in 2..20_u16,
+        history in prop::collection::vec(0..20_u16, 0..6),
+        leaving in 0..20_u16,
     ) {
-        let straight: BucketSet = members.iter().map(|(&n, &w)| member(n, w)).collect();
-        let mut detour = BucketSet::new();
-        for &(n, weight) in &visitors {
-            let (key, member) = member(n, weight);
-            detour.insert(key, member);
+        let leaving = leaving % count;
+        let mut members = equal(count);
+        // Others have come and gone before.
+        let mut owners = members.deal(&Owners::default(), 256);
+        for n in history {
+            let (key, visitor) = member(100 + n, 1);
+            if !members.remove(&key) {
+                members.insert(key, visitor);
+            }
+            owners = members.deal(&owners, 256);
         }
-        for (&n, &weight) in members.iter().rev() {
-            let (key, member) = member(n, weight);
-            detour.insert(key, member);
-        }
-        for &(n, _) in visitors.iter().filter(|(n, _)| !members.contains_key(n)) {
-            detour.remove(&key(n));
-        }
-        prop_assert_eq!(straight, detour);
+        let n = members.len();
+        let had = share(&owners, leaving);
+        members.remove(&key(leaving));
+        let after = members.deal(&owners, 256);
+        prop_assert_eq!(moved(&owners, &after), had);
+        prop_assert!(had as f64 / 256.0 <= 1.0 / n as f64 + 0.02, "{had} of 256, one of {n}");
+        // One that comes back takes its share and nobody else gets anything.
+        let (key, back) = member(leaving, 1);
+        members.insert(key, back);
+        let again = members.deal(&after, 256);
+        prop_assert_eq!(moved(&after, &again), share(&again, leaving));
+        prop_assert!(share(&again, leaving) <= 256_usize.div_ceil(n));
     }
 
     #[test]

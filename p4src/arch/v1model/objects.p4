@@ -27,10 +27,10 @@ control PuntMeter(inout metadata_t meta) {
     }
 }
 
-/* The low 8 bits of the CRC-32 of the client's address: a client keeps its bucket whatever its ports are. */
+/* The low 16 bits of the CRC-32 of the client's address: a client keeps its bucket whatever its ports are. */
 control ClientBucket(in headers_t hdr, inout metadata_t meta) {
     apply {
-        hash(meta.bucket, HashAlgorithm.crc32, 8w0, { hdr.ipv4.src }, 16w256);
+        hash(meta.bucket, HashAlgorithm.crc32, 16w0, { hdr.ipv4.src }, 32w65536);
     }
 }
 

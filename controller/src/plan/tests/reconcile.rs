@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dmux_wire::PuntReason;
+use dmux_wire::{GatewayId, ProviderId, PuntReason};
 use proptest::prelude::*;
 
 use super::super::{
@@ -11,7 +11,7 @@ use super::super::{
     Update, UpdateError, diff, entries, plan,
 };
 use super::{Log, OWN, key, registration, site};
-use crate::model::{Command, RouterIndex};
+use crate::model::{Command, Destination, RouterIndex};
 use crate::selection::{Local, Selection};
 
 const RESOURCE_EXHAUSTED: i32 = 8;
@@ -158,11 +158,14 @@ impl Rig {
     }
 }
 
-/// Three routers of two providers: every table has entries.
+/// Three routers of two providers, and two more elsewhere: every table has entries, and there are backups.
 fn log() -> Log {
     let mut log = Log::new([1, 2]);
     for n in 0..3 {
         log.register(registration(n, 7 + u32::from(n / 2), 1, 1));
+    }
+    for n in [20, 21] {
+        log.register(registration(n, 7, 2, 1));
     }
     log
 }
@@ -205,8 +208,8 @@ fn a_switch_that_is_whole_is_not_written_to() {
     assert_eq!(rig.reconciler.status().resyncs, 2);
 }
 
-/// The order of an update among others: references first in, last out.
-fn assert_ordered<'a>(batches: impl Iterator<Item = &'a Vec<Update>>, batch: usize) {
+/// The order of an update among others: references first in, last out, and backups when all that serves is in.
+fn assert_ordered<'a>(plan: &Plan, batches: impl Iterator<Item = &'a Vec<Update>>, batch: usize) {
     let mut last = 0;
     for updates in batches {
         assert!(!updates.is_empty() && updates.len() <= batch);
@@ -214,6 +217,7 @@ fn assert_ordered<'a>(batches: impl Iterator<Item = &'a Vec<Update>>, batch: usi
             .iter()
             .map(|update| match update {
                 Update::DeleteForeign(_) | Update::SetPuntRate(..) => 0,
+                Update::Insert(Entry::Bucket(key, _)) if plan.backups.contains(&key.set) => 500,
                 Update::Insert(entry) | Update::Modify(entry) => 1 + u16::from(entry.stage()),
                 Update::Delete(entry) => 1_000 - u16::from(entry.stage()),
             })
@@ -229,22 +233,79 @@ fn assert_ordered<'a>(batches: impl Iterator<Item = &'a Vec<Update>>, batch: usi
 fn what_is_referred_to_is_there_before_and_goes_after() {
     let log = log();
     let plan = whole(&log);
-    let demux = entries::demux_key(crate::model::Destination::any(super::P41));
+    let demux = entries::demux_key(Destination::any(super::P41));
     assert!(demux.stage() > entries::router_key(RouterIndex(1)).stage());
     let mut rig = Rig::connected(&plan);
     rig.run(&plan);
-    assert_ordered(rig.switch.writes(), options().batch);
+    assert_ordered(&plan, rig.switch.writes(), options().batch);
 
     let other = whole(&Log::new([1]));
     let read = ReadBack { entries: plan.entries().values().copied().collect(), ..ReadBack::default() };
     let batches = diff(read, &other, 10);
-    assert_ordered(batches.iter(), 10);
+    assert_ordered(&other, batches.iter(), 10);
     let mut switch = Switch { entries: plan.entries().clone(), ..Switch::default() };
     for update in batches.iter().flatten() {
         assert_eq!(switch.write(update), Ok(()));
     }
     assert!(switch.holds(&other));
     assert_eq!(diff(switch.read(), &other, 10), Vec::<Vec<Update>>::new());
+}
+
+#[test]
+fn failing_over_is_one_write_for_each_destination() {
+    // Gateway 2 is closer than gateway 3; both have several routers of five providers, and one of a sixth.
+    let mut log = Log::new([1, 2, 3]);
+    for n in 0..31 {
+        log.register(registration(n, 7 + u32::from(n / 6), 2, 1));
+        log.register(registration(100 + n, 7 + u32::from(n / 6), 3, 1));
+    }
+    let mut local = Local::new(OWN);
+    for (id, rtt) in [(2, 5), (3, 20)] {
+        local.rtts.insert(GatewayId(id), ms(rtt));
+    }
+    let mut planner = Planner::new(site(), &log.model, local.clone(), &Selection::default());
+    let mut rig = Rig::connected(planner.plan());
+    rig.run(planner.plan());
+    rig.switch.actions.clear();
+    let destinations = log.model.destinations().len();
+    assert_eq!(destinations, 7, "any provider and six");
+
+    local.unreachable.insert(GatewayId(2));
+    let delta = planner.observe(&log.model, local.clone());
+    rig.reconciler.planned(&delta);
+    rig.run(planner.plan());
+    let writes: Vec<_> = rig.switch.writes().cloned().collect();
+    assert!(writes[0].iter().all(|update| matches!(update, Update::Modify(Entry::Demux(..)))), "{:?}", writes[0]);
+    assert_eq!(writes[0].len(), destinations, "one update for each destination, before anything else");
+    assert_eq!(writes.len(), 1, "and the routers of the gateway that is gone stay ready, should it come back");
+    assert!(rig.switch.holds(planner.plan()));
+
+    rig.switch.actions.clear();
+    local.unreachable.clear();
+    let delta = planner.observe(&log.model, local);
+    rig.reconciler.planned(&delta);
+    rig.run(planner.plan());
+    assert_eq!(rig.switch.writes().map(Vec::len).collect::<Vec<_>>(), [destinations]);
+}
+
+#[test]
+fn a_lost_router_is_replaced_before_the_backups_are() {
+    let log = log();
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    let mut rig = Rig::connected(planner.plan());
+    rig.run(planner.plan());
+    rig.switch.actions.clear();
+    // One of provider 7's two routers at the own gateway goes, and one of the two elsewhere that are ready for provider 7.
+    let mut local = Local::new(OWN);
+    local.dead.extend([(key(0), 1), (key(20), 1)]);
+    let delta = planner.observe(&log.model, local);
+    rig.reconciler.planned(&delta);
+    rig.run(planner.plan());
+    assert!(rig.switch.holds(planner.plan()));
+    let first: Vec<_> = rig.switch.writes().next().unwrap().to_vec();
+    let demux = entries::demux_router(Destination { protocol: super::P41, provider: ProviderId(7) }, RouterIndex(2));
+    assert_eq!(first, [Update::Modify(demux)], "the last one of provider 7 is in the switch already");
+    assert_ordered(planner.plan(), rig.switch.writes().skip(1), options().batch);
 }
 
 #[test]

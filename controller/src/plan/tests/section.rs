@@ -13,8 +13,11 @@ use super::super::next_hops::Target;
 use super::super::site::MAX_NEXT_HOP_CELLS;
 use super::super::{Entry, MAX_ROUTES, PuntRate, SiteConfig, entries, plan};
 use super::{Log, OWN, SITE, gateway, site};
-use crate::model::{Command, Config, Ipv4Prefix, MAX_DESTINATIONS, MAX_GATEWAYS, MAX_REGISTRATIONS, MAX_SERVICES};
-use crate::selection::{BUCKETS_PER_SET, Local, Selection};
+use crate::model::{
+    Command, Config, DEFAULT_BUCKETS, Ipv4Prefix, MAX_BUCKETS, MAX_DESTINATIONS, MAX_GATEWAYS, MAX_REGISTRATIONS,
+    MAX_SERVICES,
+};
+use crate::selection::{Local, Selection};
 
 fn planned(log: &Log, site: &SiteConfig, own: GatewayId) -> BTreeSet<Entry> {
     let (plan, _) = plan(&log.model, &Local::new(own), site, &Selection::default());
@@ -128,7 +131,8 @@ fn a_new_configuration_moves_services() {
 fn what_the_model_may_hold_fits_the_tables() {
     assert_eq!(RouterTable::SIZE, MAX_REGISTRATIONS as u64);
     assert_eq!(ReturnSourceTable::SIZE, MAX_REGISTRATIONS as u64);
-    assert_eq!(BucketTable::SIZE, (MAX_DESTINATIONS * BUCKETS_PER_SET) as u64);
+    assert_eq!(BucketTable::SIZE, 2 * MAX_BUCKETS as u64, "what is served, and what comes next");
+    assert_eq!(MAX_BUCKETS, MAX_DESTINATIONS * usize::from(DEFAULT_BUCKETS));
     assert!(DemuxTable::SIZE >= MAX_DESTINATIONS as u64);
     assert!(ProbePeerTable::SIZE >= MAX_GATEWAYS as u64);
     assert!(ServiceSourceTable::SIZE >= MAX_SERVICES as u64);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::{Entry, Key, SiteConfig, entries, gateway};
-use crate::model::{Destination, Model};
-use crate::selection::{BucketSet, Local, Member, Selection};
+use crate::model::{Destination, Model, Registered};
+use crate::selection::{Local, Selection, Side};
 
 /// From the model and the choices, without any of the planner's bookkeeping.
 pub(super) fn reference(
@@ -19,21 +19,28 @@ pub(super) fn reference(
         all.push(entries::router(registered.router, key.router));
         all.push(entries::return_source(&key));
     }
-    for (destination, choice) in selection.iter() {
-        let members: BucketSet = model
-            .registrations()
-            .filter(|r| r.registration.gateway == choice.gateway)
-            .filter(|r| Destination::served_by(&r.registration).contains(&destination))
-            .filter(|r| local.is_live(&r.registration))
-            .map(|r| (r.registration.key, Member { router: r.router, weight: r.registration.weight }))
-            .collect();
-        let set = model.set(destination).unwrap();
-        if let [only] = members.members().values().collect::<Vec<_>>()[..] {
-            all.push(entries::demux_router(destination, only.router));
-            continue;
+    for (destination, chosen) in selection.iter() {
+        for side in Side::ALL {
+            let Some(gateway) = chosen.gateway(side) else { continue };
+            let members: Vec<&Registered> = model
+                .registrations()
+                .filter(|r| r.registration.gateway == gateway)
+                .filter(|r| Destination::served_by(&r.registration).contains(&destination))
+                .filter(|r| local.is_live(&r.registration))
+                .collect();
+            let served = side == chosen.side;
+            if let [only] = members[..] {
+                all.extend(served.then(|| entries::demux_router(destination, only.router)));
+                continue;
+            }
+            let set = entries::set(model.set(destination).unwrap(), side);
+            let buckets = chosen.owners[side.number()].buckets();
+            all.extend(served.then(|| entries::demux_set(destination, set, buckets.len())));
+            for (bucket, owner) in (0..).zip(buckets) {
+                let owner = members.iter().find(|r| Some(r.registration.key) == *owner).unwrap();
+                all.push(entries::bucket(set, bucket, owner.router));
+            }
         }
-        all.push(entries::demux_set(destination, set));
-        all.extend((0..=u8::MAX).map(|bucket| entries::bucket(set, bucket, members.router(bucket).unwrap())));
     }
     let count = all.len();
     let by_key: BTreeMap<_, _> = all.into_iter().map(|entry| (entry.key(), entry)).collect();

@@ -1,0 +1,183 @@
+//! The entries of one destination: `demux`, and the buckets of its two sides.
+
+use std::collections::BTreeSet;
+
+use dmux_wire::GatewayId;
+
+use super::{Planner, entries};
+use crate::model::{Destination, Model, RegistrationKey, RouterIndex, SetId};
+use crate::selection::{Chosen, Member, Members, Side, choose_both, members};
+
+/// A destination that has live routers.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    /// The routers of the gateways that have a side, by the side's number.
+    members: [Option<(GatewayId, Members)>; 2],
+    shown: Shown,
+}
+
+/// What a destination's entries are.
+#[derive(Debug, Default)]
+struct Shown {
+    demux: Option<Demux>,
+    /// The sets that are in the switch: those of more than one router.
+    sets: [Option<Set>; 2],
+}
+
+/// What `demux` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Demux {
+    /// There is one router.
+    Router(RouterIndex),
+    /// There are several: the side has them.
+    Set(dmux_tables::SetId, usize),
+}
+
+/// A set and the router of each of its buckets.
+#[derive(Debug, PartialEq, Eq)]
+struct Set {
+    id: dmux_tables::SetId,
+    routers: Vec<Option<RouterIndex>>,
+}
+
+impl Planner {
+    /// Chooses for a destination and brings its entries up; `keys` are the registrations that may have changed.
+    pub(super) fn plan_destination(
+        &mut self,
+        model: &Model,
+        destination: Destination,
+        keys: &BTreeSet<RegistrationKey>,
+    ) {
+        let previous = self.selection.set(destination, None);
+        let before = self.served.remove(&destination).unwrap_or_default();
+        let both = choose_both(model, &self.local, &self.distances, destination, previous.as_ref());
+        let Some(((choice, backup), set)) = both.zip(model.set(destination)) else {
+            self.show(destination, before.shown, &Shown::default());
+            return;
+        };
+        let buckets = model.config().buckets(destination.protocol);
+        // Of each gateway that has a side now: its routers, and whether they are others than before.
+        let mut found: Vec<(GatewayId, Members, bool)> = Vec::new();
+        for (gateway, mut known) in before.members.into_iter().flatten() {
+            let mut changed = false;
+            for key in keys {
+                changed |= match self.member(model, destination, gateway, key) {
+                    Some(member) => known.insert(*key, member),
+                    None => known.remove(key),
+                };
+            }
+            found.push((gateway, known, changed));
+        }
+        let mut take = |gateway: GatewayId| match found.iter().position(|(known, ..)| *known == gateway) {
+            Some(at) => found.swap_remove(at),
+            None => (gateway, members(model, &self.local, destination, gateway), true),
+        };
+        let mut of_sides = [Some(take(choice.gateway)), backup.map(|backup| take(backup.gateway))];
+        let chosen = Chosen::next(previous.as_ref(), choice, backup, |gateway, memory| {
+            match of_sides.iter().flatten().find(|(known, ..)| *known == gateway) {
+                Some((_, _, false)) if memory.buckets().len() == buckets => memory.clone(),
+                Some((_, members, _)) => members.deal(memory, buckets),
+                None => memory.clone(),
+            }
+        });
+        if chosen.side == Side::B {
+            of_sides.swap(0, 1);
+        }
+        let members = of_sides.map(|side| side.map(|(gateway, members, _)| (gateway, members)));
+        let shown = shown(set, &chosen, &members);
+        self.show(destination, before.shown, &shown);
+        self.selection.set(destination, Some(chosen));
+        self.served.insert(destination, Served { members, shown });
+    }
+
+    fn member(
+        &self,
+        model: &Model,
+        destination: Destination,
+        gateway: GatewayId,
+        key: &RegistrationKey,
+    ) -> Option<Member> {
+        let registered = model.registration(key)?;
+        let registration = &registered.registration;
+        let belongs = registration.gateway == gateway
+            && Destination::served_by(registration).contains(&destination)
+            && self.local.is_live(registration);
+        belongs.then_some(Member { router: registered.router, weight: registration.weight })
+    }
+
+    /// Gives up a destination's sets where its set id is another's now.
+    pub(super) fn hide_moved(&mut self, destination: Destination, set: Option<SetId>) {
+        let Some(served) = self.served.get_mut(&destination) else { return };
+        let moved = served.shown.sets.iter().flatten().any(|shown| Some(entries::set_and_side(shown.id).0) != set);
+        if moved {
+            let before = std::mem::take(&mut served.shown);
+            self.show(destination, before, &Shown::default());
+        }
+    }
+
+    fn show(&mut self, destination: Destination, before: Shown, now: &Shown) {
+        for side in Side::ALL.map(Side::number) {
+            let (before, now) = (before.sets[side].as_ref(), now.sets[side].as_ref());
+            if before == now {
+                continue;
+            }
+            if let Some(before) = before {
+                let kept = now.filter(|now| now.id == before.id).map_or(0, |now| now.routers.len());
+                for bucket in (0..before.routers.len()).skip(kept) {
+                    self.remove(&entries::bucket_key(before.id, number(bucket)));
+                }
+                self.plan.backups.remove(&before.id);
+            }
+            let Some(now) = now else { continue };
+            let known = before.filter(|before| before.id == now.id).map_or(&[][..], |before| &before.routers);
+            for (bucket, router) in now.routers.iter().enumerate() {
+                if known.get(bucket) == Some(router) {
+                    continue;
+                }
+                match router {
+                    Some(router) => self.put(entries::bucket(now.id, number(bucket), *router)),
+                    None => self.remove(&entries::bucket_key(now.id, number(bucket))),
+                }
+            }
+        }
+        match now.demux {
+            None => self.remove(&entries::demux_key(destination)),
+            Some(Demux::Router(router)) => self.put(entries::demux_router(destination, router)),
+            Some(Demux::Set(set, buckets)) => self.put(entries::demux_set(destination, set, buckets)),
+        }
+        for set in now.sets.iter().flatten() {
+            if matches!(now.demux, Some(Demux::Set(served, _)) if served == set.id) {
+                self.plan.backups.remove(&set.id);
+            } else {
+                self.plan.backups.insert(set.id);
+            }
+        }
+    }
+}
+
+fn shown(set: SetId, chosen: &Chosen, members: &[Option<(GatewayId, Members)>; 2]) -> Shown {
+    let mut shown = Shown::default();
+    for side in Side::ALL {
+        let Some((_, members)) = &members[side.number()] else { continue };
+        let served = side == chosen.side;
+        if let Some(only) = members.only() {
+            if served {
+                shown.demux = Some(Demux::Router(only.router));
+            }
+            continue;
+        }
+        let id = entries::set(set, side);
+        let router = |owner: &Option<RegistrationKey>| Some(members.get(owner.as_ref()?)?.router);
+        let routers: Vec<_> = chosen.owners[side.number()].buckets().iter().map(router).collect();
+        if served {
+            shown.demux = Some(Demux::Set(id, routers.len()));
+        }
+        shown.sets[side.number()] = Some(Set { id, routers });
+    }
+    shown
+}
+
+/// A set has at most `MAX_BUCKETS_PER_SET` buckets.
+fn number(bucket: usize) -> u16 {
+    u16::try_from(bucket).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,129 @@
+//! What was chosen, and is remembered: the memory of hysteresis, and of who has which clients.
+
+use std::collections::BTreeMap;
+
+use dmux_wire::GatewayId;
+
+use super::{Choice, Owners};
+use crate::model::Destination;
+
+/// Which of a destination's two sets: one is served, the other holds what comes next, ready to be switched to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Side {
+    /// The first.
+    #[default]
+    A,
+    /// The second.
+    B,
+}
+
+impl Side {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
+    /// The other one.
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    /// 0 or 1.
+    pub fn number(self) -> usize {
+        match self {
+            Self::A => 0,
+            Self::B => 1,
+        }
+    }
+}
+
+/// What is chosen for a destination, and what comes next if that fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// Whose routers are served.
+    pub choice: Choice,
+    /// Whose routers are ready to be.
+    pub backup: Option<Choice>,
+    /// The side that is served.
+    pub side: Side,
+    /// Who has the buckets, of the served side and of the other, by the side's number.
+    pub owners: [Owners; 2],
+}
+
+impl Chosen {
+    /// The next choice after `before`. What `owners` deals for a gateway is given the owners that it has to remember.
+    ///
+    /// Another gateway is never served from the side that is served now: its buckets are made ready beside it, if they
+    /// are not already, and then the destination is switched over as a whole.
+    pub fn next(
+        before: Option<&Self>,
+        choice: Choice,
+        backup: Option<Choice>,
+        mut owners: impl FnMut(GatewayId, &Owners) -> Owners,
+    ) -> Self {
+        let nothing = Owners::default();
+        let side = match before {
+            Some(before) if before.choice.gateway == choice.gateway => before.side,
+            Some(before) => before.side.other(),
+            None => Side::default(),
+        };
+        let mut remember = |gateway| owners(gateway, before.map_or(&nothing, |before| before.memory(gateway)));
+        let mut both = <[Owners; 2]>::default();
+        both[side.number()] = remember(choice.gateway);
+        if let Some(backup) = backup {
+            both[side.other().number()] = remember(backup.gateway);
+        }
+        Self { choice, backup, side, owners: both }
+    }
+
+    /// The owners from which those of a gateway's set follow: its own if it had a side, else those that were served,
+    /// since routers that moved to another gateway keep their clients.
+    pub fn memory(&self, gateway: GatewayId) -> &Owners {
+        let was_backup = self.backup.is_some_and(|backup| backup.gateway == gateway);
+        let side = if was_backup && self.choice.gateway != gateway { self.side.other() } else { self.side };
+        &self.owners[side.number()]
+    }
+
+    /// The gateway whose routers a side holds.
+    pub fn gateway(&self, side: Side) -> Option<GatewayId> {
+        if side == self.side { Some(self.choice.gateway) } else { self.backup.map(|backup| backup.gateway) }
+    }
+}
+
+/// What is chosen for each destination that has live routers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    chosen: BTreeMap<Destination, Chosen>,
+}
+
+impl Selection {
+    /// Whose routers serve a destination.
+    pub fn get(&self, destination: Destination) -> Option<Choice> {
+        self.chosen(destination).map(|chosen| chosen.choice)
+    }
+
+    /// All that is remembered of a destination.
+    pub fn chosen(&self, destination: Destination) -> Option<&Chosen> {
+        self.chosen.get(&destination)
+    }
+
+    /// All that is remembered.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Destination, &Chosen)> {
+        self.chosen.iter().map(|(&destination, chosen)| (destination, chosen))
+    }
+
+    /// Records what is chosen; `None` forgets the destination. Returns what was remembered.
+    pub fn set(&mut self, destination: Destination, chosen: Option<Chosen>) -> Option<Chosen> {
+        match chosen {
+            Some(chosen) => self.chosen.insert(destination, chosen),
+            None => self.chosen.remove(&destination),
+        }
+    }
+}
+
+impl FromIterator<(Destination, Chosen)> for Selection {
+    fn from_iter<T: IntoIterator<Item = (Destination, Chosen)>>(chosen: T) -> Self {
+        Self { chosen: chosen.into_iter().collect() }
+    }
+}
