@@ -9,6 +9,7 @@
 //!             writes        table writes over P4Runtime            beside BMv2
 //!             raft          durable replicated writes              beside etcd
 //!             registration  router accepted → all switches know
+//!             registrations 100,000 of them: memory, one more, planning, filling a switch
 //! ```
 //!
 //! Nothing here passes or fails by a time: figures are medians with their spread, and ratios to a peer that was measured in
@@ -28,6 +29,7 @@ mod process;
 mod raft;
 mod raft_node;
 mod registration;
+mod registrations;
 mod router;
 mod scale;
 mod search;
@@ -122,6 +124,8 @@ enum Name {
     Raft,
     /// A router's registration, until all switches have it
     Registration,
+    /// What 100,000 registrations take: memory, one more, planning, filling a switch
+    Registrations,
 }
 
 fn main() -> Result<()> {
@@ -172,6 +176,7 @@ fn bench(options: &Options) -> Result<()> {
             Name::VethRouter => ("packets over veth, router", veth(Subject::Router, &programs().join("router"))),
             Name::Writes => ("table writes over P4Runtime", writes::measure(options, &pipeline, dir.path())),
             Name::Raft => ("durable Raft writes", raft::measure(options, dir.path())),
+            Name::Registrations => ("100 000 registrations", registrations::measure(options, &pipeline, dir.path())),
             Name::Registration => ("registration, three gateways", registration::measure(options, dir.path())),
         };
         // One section that fails must not cost the others their figures.

@@ -187,7 +187,7 @@ fn frames(dataplane: &Dataplane, kind: &Kind, size: u32) -> Result<Vec<Vec<u8>>>
 }
 
 /// Bytes of this process that are in memory.
-fn resident() -> Result<u64> {
+pub fn resident() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/self/statm")?;
     let pages: u64 = text.split_whitespace().nth(1).context("no resident set in statm")?.parse()?;
     Ok(pages * 4096)

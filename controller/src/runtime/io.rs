@@ -26,7 +26,7 @@ impl From<&CounterData> for Counted {
 }
 
 /// Everything that the plan has an opinion on: all tables and the punt meters.
-pub(super) async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
+pub async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
     let mut read = ReadBack::default();
     for entry in session.read_table(0).await? {
         // Entries that the program itself has are nobody's to delete.
@@ -48,7 +48,7 @@ pub(super) async fn read_back(session: &Session) -> Result<ReadBack, SessionErro
 }
 
 /// Writes updates of one phase, and reports each.
-pub(super) async fn write(session: &Session, updates: Vec<Update>) -> Result<Vec<Result<(), UpdateError>>, String> {
+pub async fn write(session: &Session, updates: Vec<Update>) -> Result<Vec<Result<(), UpdateError>>, String> {
     let results = session.write(updates.into_iter().map(encode).collect()).await.map_err(|e| e.to_string())?;
     let refused = |e: dmux_p4rt::status::UpdateError| UpdateError { code: e.code as i32, message: e.message };
     Ok(results.into_iter().map(|r| r.map_err(refused)).collect())

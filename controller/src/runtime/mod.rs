@@ -37,6 +37,7 @@ use crate::plan;
 use crate::probing::PeerView;
 use crate::registration::{Authorities, AuthorityError, Token, Unavailable};
 
+pub use io::{read_back, write};
 pub use pipeline::{Pipeline, PipelineError};
 pub use replicated::Replicated;
 
