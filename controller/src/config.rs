@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::model::{Config, Ipv4Prefix, ProtocolConfig, Timers};
 use crate::plan::SiteConfig;
+use crate::probing::ProbeTimers;
 
 /// Largest configuration file that is read.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -194,10 +195,16 @@ impl DmuxConfig {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimerConfig {
-    /// Between two probes to the same gateway.
+    /// Between two probes to the same gateway, if it is not watched.
     pub probe_ms: u64,
-    /// Probes without an answer until a gateway counts as unreachable.
+    /// Probes in a row without an answer until such a gateway counts as unreachable.
     pub probe_misses: u32,
+    /// Between two probes to the same watched gateway: one whose routers are chosen, or would be next.
+    pub watch_ms: u64,
+    /// Probes in a row without an answer until a watched gateway counts as unreachable.
+    pub watch_misses: u32,
+    /// Probes a second at most, to all gateways together: all intervals stretch alike when they would need more.
+    pub probes_per_second: u32,
     /// Deadline of one write to the replicated state.
     pub propose_ms: u64,
     /// How often the switch is read back in full although nothing seems wrong.
@@ -206,7 +213,30 @@ pub struct TimerConfig {
 
 impl Default for TimerConfig {
     fn default() -> Self {
-        Self { probe_ms: 1000, probe_misses: 3, propose_ms: 5000, audit_s: 60 }
+        let probes = ProbeTimers::default();
+        Self {
+            probe_ms: probes.interval.as_millis() as u64,
+            probe_misses: probes.misses,
+            watch_ms: probes.watch_interval.as_millis() as u64,
+            watch_misses: probes.watch_misses,
+            probes_per_second: probes.per_second,
+            propose_ms: 5000,
+            audit_s: 60,
+        }
+    }
+}
+
+impl TimerConfig {
+    /// What the prober is told.
+    pub fn probes(&self) -> ProbeTimers {
+        ProbeTimers {
+            interval: Duration::from_millis(self.probe_ms),
+            misses: self.probe_misses,
+            watch_interval: Duration::from_millis(self.watch_ms),
+            watch_misses: self.watch_misses,
+            per_second: self.probes_per_second,
+            ..ProbeTimers::default()
+        }
     }
 }
 
@@ -298,11 +328,21 @@ impl ControllerConfig {
         let t = &self.timers;
         for (key, ms) in [
             ("timers.probe_ms", t.probe_ms),
+            ("timers.watch_ms", t.watch_ms),
             ("timers.propose_ms", t.propose_ms),
             ("cluster.heartbeat_ms", self.cluster.heartbeat_ms),
         ] {
             if Duration::from_millis(ms) < MIN_TIMER {
                 return Err(format!("{key}: {ms} ms is too short; give at least {} ms", MIN_TIMER.as_millis()));
+            }
+        }
+        for (key, count) in [
+            ("timers.probe_misses", t.probe_misses),
+            ("timers.watch_misses", t.watch_misses),
+            ("timers.probes_per_second", t.probes_per_second),
+        ] {
+            if count == 0 {
+                return Err(format!("{key}: 0 would make every gateway unreachable; give at least 1"));
             }
         }
         Ok(())

@@ -173,12 +173,13 @@ fn routers(list: &[Router], wide: bool) -> String {
 }
 
 fn latencies(list: &[Latency], wide: bool) -> String {
-    let mut t = Columns::new(&["FROM", "TO", "RTT", "AGE"], &["MEASURED"], wide);
+    let mut t = Columns::new(&["FROM", "TO", "RTT", "LOSS", "AGE"], &["MEASURED"], wide);
     for l in list {
         t.row([
             l.from.to_string(),
             l.to.to_string(),
             micros(l.rtt_us),
+            format!("{:.1} %", f64::from(l.loss_permille) / 10.0),
             age(l.measured_at_ms),
             format!("{} ms", l.measured_at_ms),
         ]);

@@ -7,8 +7,8 @@ use dmux_wire::GatewayId;
 use super::gateway::MAX_API_ADDRESS;
 use super::register::check_buckets;
 use super::{
-    Change, Command, Config, Gateway, Latency, MAX_GATEWAY_NAME, MAX_GATEWAYS, Model, NodeId, Refusal, Reply,
-    SwitchOwner,
+    Change, Command, Config, Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, Model, NodeId, Refusal,
+    Reply, SwitchOwner,
 };
 
 impl Model {
@@ -82,19 +82,22 @@ impl Model {
         Ok(Reply::Claimed { epoch })
     }
 
-    fn record_latencies(&mut self, at: u64, from: GatewayId, samples: &[(GatewayId, u32)]) -> Result<Reply, Refusal> {
+    fn record_latencies(&mut self, at: u64, from: GatewayId, samples: &[LatencySample]) -> Result<Reply, Refusal> {
         self.known_gateway(from)?;
-        for &(to, rtt_us) in samples {
+        for sample in samples {
+            let (to, loss_permille) = (sample.to, sample.loss_permille.min(1000));
             // A peer that was removed while the report was under way is no reason to refuse the others.
             if to == from || !self.state.gateways.contains_key(&to) {
                 continue;
             }
             let worth_writing = self.state.latencies.get(&(from, to)).is_none_or(|old| {
                 let late = at < old.measured_at && old.measured_at - at <= Latency::LATE_MS;
-                !late && old.is_news(rtt_us)
+                !late && old.is_news(sample)
             });
             if worth_writing {
-                self.state.latencies.insert((from, to), Latency { rtt_us, measured_at: at });
+                self.state
+                    .latencies
+                    .insert((from, to), Latency { rtt_us: sample.rtt_us, loss_permille, measured_at: at });
                 self.note(Change::Latency(from, to));
             }
         }

@@ -6,7 +6,7 @@ use dmux_wire::GatewayId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Config, Gateway, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex};
+use super::{Config, Gateway, LatencySample, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex};
 
 /// A change of the replicated state. `at` is the proposer's time in ms since the Unix epoch: the state machine has no
 /// clock of its own. Applying one twice is the same as applying it once, so a proposal whose fate is unknown may be
@@ -77,14 +77,14 @@ pub enum Command {
         /// The keepalive's signed sequence number.
         sequence: u64,
     },
-    /// Round trips that a gateway measured to others; those that are not news change nothing.
+    /// Round trips and losses that a gateway measured to others; those that are not news change nothing.
     RecordLatencies {
         /// When.
         at: u64,
         /// The measuring gateway.
         from: GatewayId,
-        /// Peer and round trip in µs.
-        samples: Vec<(GatewayId, u32)>,
+        /// One for each peer.
+        samples: Vec<LatencySample>,
     },
     /// Replaces the configuration, if its version is the current one plus one.
     PutConfig {

@@ -41,21 +41,45 @@ pub struct SwitchOwner {
     pub claim: u64,
 }
 
-/// A measured round trip between two gateways' switches.
+/// What a gateway measured of the way to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatencySample {
+    /// The other.
+    pub to: GatewayId,
+    /// Round trip in µs.
+    pub rtt_us: u32,
+    /// Lost probes of a thousand.
+    pub loss_permille: u16,
+}
+
+impl LatencySample {
+    /// A path that loses nothing.
+    pub fn lossless(to: GatewayId, rtt_us: u32) -> Self {
+        Self { to, rtt_us, loss_permille: 0 }
+    }
+}
+
+/// A measured round trip between two gateways' switches, and the share of probes that were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Round trip in µs.
     pub rtt_us: u32,
+    /// Lost probes of a thousand.
+    pub loss_permille: u16,
     /// Time stamp of the command that recorded it, ms since the Unix epoch.
     pub measured_at: u64,
 }
 
 impl Latency {
-    /// A new figure is written when it differs by more than a tenth or half a millisecond, whichever is more:
-    /// jitter does not wake every planner of the cluster.
-    pub(super) fn is_news(&self, rtt_us: u32) -> bool {
-        self.rtt_us.abs_diff(rtt_us) > (self.rtt_us / 10).max(500)
+    /// A new figure is written when the round trip differs by more than a tenth or half a millisecond, whichever is
+    /// more, or the loss by [`LOSS_NEWS`](Self::LOSS_NEWS): jitter does not wake every planner of the cluster.
+    pub(crate) fn is_news(&self, sample: &LatencySample) -> bool {
+        self.rtt_us.abs_diff(sample.rtt_us) > (self.rtt_us / 10).max(500)
+            || self.loss_permille.abs_diff(sample.loss_permille) >= Self::LOSS_NEWS
     }
+
+    /// A change of the loss, in thousandths, that is worth writing.
+    const LOSS_NEWS: u16 = 30;
 
     /// A sample older than the recorded one by up to this is a proposal that was retried and arrived late; older by
     /// more, the gateway's clock was set back, and the sample is the best there is.

@@ -28,7 +28,7 @@ pub use config::{
     ProtocolConfig, Timers,
 };
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use gateway::{Gateway, Latency, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner};
+pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner};
 pub use journal::{Change, MAX_JOURNAL};
 pub use prefix::{Ipv4Prefix, PrefixError};
 pub use register::{MAX_TOMBSTONES, TOMBSTONE_MS};

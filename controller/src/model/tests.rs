@@ -247,17 +247,30 @@ fn gateways_that_cannot_be_are_refused() {
 #[test]
 fn only_news_of_latency_is_written() {
     let mut log = Log::new();
-    let record = |at, rtt| Command::RecordLatencies { at, from: G1, samples: vec![(G2, rtt), (GatewayId(9), 1)] };
+    let record = |at, rtt| Command::RecordLatencies {
+        at,
+        from: G1,
+        samples: vec![LatencySample::lossless(G2, rtt), LatencySample::lossless(GatewayId(9), 1)],
+    };
     log.apply(record(1_000, 20_000));
     log.apply(record(2_000, 21_000));
-    assert_eq!(log.model.latency(G1, G2), Some(&Latency { rtt_us: 20_000, measured_at: 1_000 }));
+    assert_eq!(log.model.latency(G1, G2), Some(&Latency { rtt_us: 20_000, loss_permille: 0, measured_at: 1_000 }));
     log.apply(record(2_000, 30_000));
-    assert_eq!(log.model.latency(G1, G2), Some(&Latency { rtt_us: 30_000, measured_at: 2_000 }));
+    assert_eq!(log.model.latency(G1, G2), Some(&Latency { rtt_us: 30_000, loss_permille: 0, measured_at: 2_000 }));
     log.apply(record(1_000, 20_000));
     assert_eq!(log.model.latency(G1, G2).map(|l| l.rtt_us), Some(30_000), "a late retry");
     log.apply(record(100_000, 40_000));
     log.apply(record(1_000, 20_000));
     assert_eq!(log.model.latency(G1, G2).map(|l| l.rtt_us), Some(20_000), "a clock that was set back");
+    let lossy = |loss_permille| Command::RecordLatencies {
+        at: 200_000,
+        from: G1,
+        samples: vec![LatencySample { to: G2, rtt_us: 20_000, loss_permille }],
+    };
+    log.apply(lossy(20));
+    assert_eq!(log.model.latency(G1, G2).map(|l| l.loss_permille), Some(0), "a little loss is no news");
+    log.apply(lossy(9_999));
+    assert_eq!(log.model.latency(G1, G2).map(|l| l.loss_permille), Some(1_000), "more than all is all");
     assert_eq!(log.model.latency(G2, G1), None);
     assert_eq!(log.model.latency(G1, GatewayId(9)), None);
     log.apply(Command::RemoveGateway { at: 0, gateway: G2 });
@@ -309,7 +322,7 @@ fn the_journal_names_what_changed_and_nothing_else() {
     let before = log.model.applied();
     let a = registration(1, 7, G1, 10);
     log.router(a.clone());
-    log.apply(Command::RecordLatencies { at: 5, from: G1, samples: vec![(G2, 9_000)] });
+    log.apply(Command::RecordLatencies { at: 5, from: G1, samples: vec![LatencySample::lossless(G2, 9_000)] });
     let changes = log.model.changes_since(before).unwrap();
     assert_eq!(changes, [Change::Registration(a.key), Change::Latency(G1, G2)]);
     assert_eq!(log.model.changes_since(log.model.applied()), Some(vec![]));

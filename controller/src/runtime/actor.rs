@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dmux_p4rt::client::Session;
 use dmux_raft_store::Store;
+use dmux_wire::GatewayId;
 use tokio::sync::{mpsc, watch};
 
 use super::packets::{Packet, Punt};
@@ -16,10 +17,10 @@ use crate::api::v1::TableUse;
 use crate::config::ControllerConfig;
 use crate::model::Command;
 use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions};
-use crate::probing::{ProbeTimers, Prober};
+use crate::probing::{PeerView, Prober};
 use crate::punted::{self, Outgoing};
 use crate::registration::{Authorities, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
-use crate::selection::{Local, Selection};
+use crate::selection::{self, Local, Selection};
 
 /// Inputs that are handled before the state machines are driven again: bounds how late a deadline can be noticed.
 const BURST: usize = 256;
@@ -27,6 +28,10 @@ const BURST: usize = 256;
 const NO_ROUTE_LOG: Duration = Duration::from_secs(10);
 /// Between two counts of how full the tables are: they look at every entry.
 const TABLE_USE_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at which gateways are to be watched: they look at every destination.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
+/// Between two copies of the peers' figures for the operator API.
+const PEERS_EVERY: Duration = Duration::from_millis(200);
 /// Longest sleep; a deadline further away is looked at again.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -54,6 +59,13 @@ pub(super) struct Actor {
     /// The switch was written or read since `tables` was counted.
     recount: bool,
     next_count: Duration,
+    /// The plan or a distance moved since it was decided whom to watch.
+    rewatch: bool,
+    next_watch: Duration,
+    /// The prober's version that was planned with.
+    observed: u64,
+    peers: Arc<BTreeMap<GatewayId, PeerView>>,
+    next_peers: Duration,
 }
 
 impl Actor {
@@ -67,11 +79,6 @@ impl Actor {
         session: watch::Receiver<Option<Session>>,
     ) -> Self {
         let gateway = config.gateway_id();
-        let timers = ProbeTimers {
-            interval: Duration::from_millis(config.timers.probe_ms),
-            misses: config.timers.probe_misses,
-            ..ProbeTimers::default()
-        };
         let options = ReconcilerOptions {
             audit_every: Duration::from_secs(config.timers.audit_s),
             ..ReconcilerOptions::default()
@@ -83,14 +90,14 @@ impl Actor {
             switch: reconciler.status(),
             planned: 0,
             applied: 0,
-            peers: BTreeMap::new(),
+            peers: Arc::default(),
             tables: Vec::new(),
             packet_ins: 0,
             packet_outs: 0,
         };
         Self {
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
-            prober: Prober::new(timers, super::random_u64()),
+            prober: Prober::new(config.timers.probes(), super::random_u64()),
             planner,
             reconciler,
             adopted: false,
@@ -108,6 +115,11 @@ impl Actor {
             tables: Vec::new(),
             recount: true,
             next_count: Duration::ZERO,
+            rewatch: true,
+            next_watch: Duration::ZERO,
+            observed: 0,
+            peers: Arc::default(),
+            next_peers: Duration::ZERO,
         }
     }
 
@@ -172,6 +184,7 @@ impl Actor {
         }
         self.report_latencies(now.mono);
         self.observe();
+        wake = self.watch(now.mono).map_or(wake, |due| wake.min(due));
 
         if let Action::Wait { until } = self.reconcile(now.mono) {
             wake = until.map_or(wake, |until| wake.min(until));
@@ -257,7 +270,7 @@ impl Actor {
             }
             Packet::ProbeReply { from, probe, stamps } => {
                 if probe.origin == self.config.gateway_id()
-                    && let Err(error) = self.prober.reply(from, probe.sequence, &stamps)
+                    && let Err(error) = self.prober.reply(now.mono, from, probe.sequence, &stamps)
                 {
                     tracing::debug!(%error, "probe reply ignored");
                 }
@@ -317,7 +330,7 @@ impl Actor {
         if samples.is_empty() {
             return;
         }
-        let peers: Vec<_> = samples.iter().map(|(id, _)| *id).collect();
+        let peers: Vec<_> = samples.iter().map(|sample| sample.to).collect();
         let command = Command::RecordLatencies { at: unix_ms(), from: self.config.gateway_id(), samples };
         let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
         tokio::spawn(async move {
@@ -337,14 +350,22 @@ impl Actor {
         });
         self.reconciler.planned(&delta);
         self.prober.set_peers(now, peers);
+        self.rewatch = true;
     }
 
     /// Own observations moved: plan what that changes, without waiting for the cluster (DESIGN §5.4).
     fn observe(&mut self) {
-        let view = self.prober.view();
-        let mut local = Local::new(self.config.gateway_id());
-        local.rtts = view.iter().filter_map(|(&id, peer)| Some((id, peer.rtt?))).collect();
-        local.unreachable = view.iter().filter(|(_, p)| !p.reachable).map(|(&id, _)| id).collect::<BTreeSet<_>>();
+        let mut local = Local { dead: BTreeMap::new(), ..self.planner.local().clone() };
+        if self.observed != self.prober.version() {
+            self.observed = self.prober.version();
+            let view = self.prober.view();
+            local.rtts = view.iter().filter_map(|(&id, peer)| Some((id, peer.distance?))).collect();
+            let unreachable: BTreeSet<_> = view.iter().filter(|(_, p)| !p.reachable).map(|(&id, _)| id).collect();
+            for gateway in unreachable.symmetric_difference(&local.unreachable) {
+                tracing::info!(%gateway, answers = !unreachable.contains(gateway), "gateway");
+            }
+            local.unreachable = unreachable;
+        }
         let delta = self.store.read(|r| {
             let registration = |key| r.0.registration(key).map(|r| r.registration.sequence);
             let silent = self.registrar.silent().iter();
@@ -353,7 +374,18 @@ impl Actor {
         });
         if let Some(delta) = delta {
             self.reconciler.planned(&delta);
+            self.rewatch = true;
         }
+    }
+
+    /// Tells the prober whose silence matters. Returns when it is to be looked at again.
+    fn watch(&mut self, now: Duration) -> Option<Duration> {
+        if self.rewatch && now >= self.next_watch {
+            (self.rewatch, self.next_watch) = (false, now + WATCH_EVERY);
+            let watched = selection::watched(self.config.gateway_id(), self.planner.selection());
+            self.prober.watch(now, &watched);
+        }
+        self.rewatch.then_some(self.next_watch)
     }
 
     fn send(&mut self, outgoing: &Outgoing) {
@@ -371,12 +403,16 @@ impl Actor {
             self.next_count = now + TABLE_USE_EVERY;
             self.tables = io::table_use(self.reconciler.held().values());
         }
+        if now >= self.next_peers {
+            self.next_peers = now + PEERS_EVERY;
+            self.peers = Arc::new(self.prober.view());
+        }
         let plan = self.planner.plan();
         self.snapshot.send_replace(Snapshot {
             switch: self.reconciler.status(),
             planned: plan.entries().len(),
             applied: plan.applied(),
-            peers: self.prober.view(),
+            peers: self.peers.clone(),
             tables: self.tables.clone(),
             packet_ins: self.packet_ins,
             packet_outs: self.packet_outs,

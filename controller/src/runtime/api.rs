@@ -185,6 +185,7 @@ impl Dmux for Api {
                     from: from.0.into(),
                     to: to.0.into(),
                     rtt_us: latency.rtt_us,
+                    loss_permille: latency.loss_permille.into(),
                     measured_at_ms: latency.measured_at,
                 })
                 .collect()

@@ -63,7 +63,7 @@ struct Snapshot {
     pub switch: plan::Status,
     pub planned: usize,
     pub applied: u64,
-    pub peers: BTreeMap<GatewayId, PeerView>,
+    pub peers: Arc<BTreeMap<GatewayId, PeerView>>,
     pub tables: Vec<crate::api::v1::TableUse>,
     pub packet_ins: u64,
     pub packet_outs: u64,

@@ -7,6 +7,7 @@ use dmux_wire::GatewayId;
 
 use super::{Chosen, Local, Member, Members, Owners, Selection};
 use crate::model::{Destination, Model};
+use crate::probing::distance_us;
 
 /// A gateway stays chosen unless another is closer by more than this, and by more than a tenth of its own distance:
 /// below a millisecond, round trips measure the load of the machines on the way rather than the way.
@@ -17,11 +18,11 @@ pub const HYSTERESIS_FLOOR: Duration = Duration::from_millis(1);
 pub enum Distance {
     /// The gateway itself. Nothing is measured, so nothing jitters: it is preferred without hysteresis.
     Own,
-    /// Its round trip in µs.
+    /// Its distance in µs: the round trip, and what its loss costs ([`distance_us`]).
     Measured(u64),
     /// Nobody has measured it yet.
     Unknown,
-    /// It does not answer; its last round trip in µs, if there was one, orders it among its like.
+    /// It does not answer; its last distance in µs, if there was one, orders it among its like.
     Suspect(u64),
 }
 
@@ -50,7 +51,7 @@ fn distance(model: &Model, local: &Local, to: GatewayId) -> Distance {
     }
     let recorded = || {
         let latency = model.latency(local.gateway, to).or_else(|| model.latency(to, local.gateway))?;
-        Some(u64::from(latency.rtt_us))
+        Some(distance_us(latency.rtt_us, latency.loss_permille))
     };
     let own = local.rtts.get(&to).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
     match (local.unreachable.contains(&to), own.or_else(recorded)) {

@@ -8,6 +8,7 @@ mod chosen;
 mod hash;
 mod members;
 mod owners;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, choose_b
 pub use chosen::{Chosen, Selection, Side};
 pub use members::{Member, Members};
 pub use owners::Owners;
+pub use watch::{MAX_WATCHED, watched};
 
 use crate::model::{Registered, Registration, RegistrationKey};
 
@@ -26,7 +28,8 @@ use crate::model::{Registered, Registration, RegistrationKey};
 pub struct Local {
     /// The gateway it runs.
     pub gateway: GatewayId,
-    /// Smoothed round trips from its switch to the others'; those missing are taken from the replicated state.
+    /// Distances from its switch to the others' (smoothed round trips, and what their loss costs); those missing are
+    /// taken from the replicated state.
     pub rtts: BTreeMap<GatewayId, Duration>,
     /// Gateways that do not answer probes: their routers are suspect.
     pub unreachable: BTreeSet<GatewayId>,

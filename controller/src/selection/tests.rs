@@ -5,7 +5,7 @@ use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Command, Destination, Gateway, Model, RegistrationKey, RouterIndex};
+use crate::model::{Command, Destination, Gateway, LatencySample, Model, RegistrationKey, RouterIndex};
 
 const OWN: GatewayId = GatewayId(1);
 const P41: ProtocolId = ProtocolId(41);
@@ -114,12 +114,18 @@ fn an_own_router_is_preferred_at_once() {
 #[test]
 fn without_own_measurements_the_replicated_ones_count_in_either_direction() {
     let mut model = model(&[2, 3]);
-    let record =
-        |from, to, rtt| Command::RecordLatencies { at: 0, from: GatewayId(from), samples: vec![(GatewayId(to), rtt)] };
+    let lossy = |from, to, rtt_us, loss_permille| Command::RecordLatencies {
+        at: 0,
+        from: GatewayId(from),
+        samples: vec![LatencySample { to: GatewayId(to), rtt_us, loss_permille }],
+    };
+    let record = |from, to, rtt_us| lossy(from, to, rtt_us, 0);
     model.apply(100, &record(1, 2, 9_000));
     model.apply(101, &record(3, 1, 4_000));
     assert_eq!(first(&model, &local(&[])), Some(3));
     assert_eq!(first(&model, &local(&[(3, 20_000)])), Some(2), "own measurements count before");
+    model.apply(102, &lossy(3, 1, 4_000, 200));
+    assert_eq!(first(&model, &local(&[])), Some(2), "a path that loses a fifth is farther");
 }
 
 #[test]
@@ -367,4 +373,21 @@ proptest! {
         let once = select(&model, &now, &previous);
         prop_assert_eq!(&select(&model, &now, &once), &once);
     }
+}
+
+#[test]
+fn the_chosen_and_the_next_gateway_of_each_destination_are_watched_and_the_own_one_is_not() {
+    let watch = |at: &[u16], local: &Local| {
+        let model = model(at);
+        let selection = select(&model, local, &Selection::default());
+        let watched = watched(local.gateway, &selection);
+        watched.into_iter().map(|id| id.0).collect::<Vec<_>>()
+    };
+    let mut local = local(&[(2, 9_000), (3, 2_000), (4, 5_000)]);
+    assert_eq!(watch(&[2, 3, 4], &local), [3, 4]);
+    assert_eq!(watch(&[1, 2, 4], &local), [4], "what is next after the own one");
+    local.unreachable.insert(GatewayId(3));
+    assert_eq!(watch(&[2, 3, 4], &local), [2, 4]);
+    assert_eq!(watch(&[2, 3], &local), [2, 3]);
+    assert_eq!(watch(&[1], &local), [0_u16; 0]);
 }

@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use super::super::{Planner, entries, plan};
 use super::whole::reference;
 use super::{Log, OWN, P41, gateway, key, registration, site};
-use crate::model::{Command, Config, Destination, Gateway, MAX_DESTINATIONS, Model, ProtocolConfig, RouterIndex};
+use crate::model::{
+    Command, Config, Destination, Gateway, LatencySample, MAX_DESTINATIONS, Model, ProtocolConfig, RouterIndex,
+};
 use crate::selection::{Local, Selection, Side, select};
 
 #[derive(Debug, Clone)]
@@ -73,9 +75,11 @@ fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
             Command::PutGateway { at, gateway: Gateway { unicast, ..gateway(id) } }
         }
         Step::RemoveGateway(id) => Command::RemoveGateway { at, gateway: GatewayId(id) },
-        Step::Latency(from, to, rtt) => {
-            Command::RecordLatencies { at, from: GatewayId(from), samples: vec![(GatewayId(to), rtt)] }
-        }
+        Step::Latency(from, to, rtt) => Command::RecordLatencies {
+            at,
+            from: GatewayId(from),
+            samples: vec![LatencySample::lossless(GatewayId(to), rtt)],
+        },
         Step::Services(count) => {
             let version = log.model.config().version + 1;
             let services = (1..=count).map(|n| (ServiceIndex(n.into()), Ipv4Addr::new(198, 51, 100, 10 + n))).collect();

@@ -1,4 +1,13 @@
+//! Numbers, smoothing and reports; who answers and who does not is in `silence.rs`.
+
+mod network;
+mod silence;
+
+use std::collections::BTreeSet;
+
+use super::stamps::STAMP_MASK;
 use super::*;
+use crate::model::LatencySample;
 
 const B: GatewayId = GatewayId(2);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -17,10 +26,11 @@ fn stamps(rtt_us: u64) -> Stamps {
     Stamps { out: 1_000, reflect_in: 77, reflect_out: 177, back: 1_000 + 100 + rtt_us }
 }
 
+/// Lets the prober run until it sends the probe that is due at `now`, and answers it at once.
 fn answered(p: &mut Prober, now: Duration, rtt_us: u64) {
     let (due, _) = p.tick(now);
     assert_eq!(due.len(), 1);
-    p.reply(ADDRESS, due[0].sequence, &stamps(rtt_us)).unwrap();
+    p.reply(now, ADDRESS, due[0].sequence, &stamps(rtt_us)).unwrap();
 }
 
 #[test]
@@ -35,20 +45,24 @@ fn stamps_may_wrap_at_48_bits() {
 }
 
 #[test]
-fn impossible_stamps_are_refused() {
+fn impossible_stamps_are_refused_and_do_not_spend_the_probe() {
     let backwards = Stamps { out: 100, reflect_in: 0, reflect_out: 50, back: 120 };
     assert!(matches!(backwards.round_trip(), Err(ProbeError::Impossible { total: 20, held: 50 })));
     let late = Stamps { out: 0, reflect_in: 0, reflect_out: 0, back: 10_000_001 };
     assert!(late.round_trip().is_err());
+    let mut p = prober();
+    let sequence = p.tick(ms(0)).0[0].sequence;
+    assert!(matches!(p.reply(ms(1), ADDRESS, sequence, &backwards), Err(ProbeError::Impossible { .. })));
+    p.reply(ms(1), ADDRESS, sequence, &stamps(1)).unwrap();
 }
 
 #[test]
 fn a_peer_is_probed_once_an_interval_and_believed_after_three_samples() {
     let mut p = prober();
     let (due, next) = p.tick(ms(0));
-    assert_eq!((due.len(), next), (1, Some(ms(1000))));
-    assert_eq!(p.tick(ms(999)).0, []);
-    p.reply(ADDRESS, due[0].sequence, &stamps(900)).unwrap();
+    assert_eq!((due.len(), next), (1, Some(MOST_ALLOWANCE)), "the answer is due before the next probe");
+    p.reply(ms(0), ADDRESS, due[0].sequence, &stamps(900)).unwrap();
+    assert_eq!(p.tick(ms(999)), (vec![], Some(ms(1000))));
     answered(&mut p, ms(1000), 400);
     assert_eq!(p.view()[&B].rtt, None);
     answered(&mut p, ms(2000), 500);
@@ -58,16 +72,18 @@ fn a_peer_is_probed_once_an_interval_and_believed_after_three_samples() {
 }
 
 #[test]
-fn unanswered_probes_make_a_peer_unreachable_and_one_answer_brings_it_back() {
+fn a_watched_peer_is_smoothed_by_the_least_of_each_window_and_over_the_same_time() {
     let mut p = prober();
+    p.watch(ms(0), &BTreeSet::from([B]));
     for n in 0..3 {
-        p.tick(ms(1000 * n));
-        assert!(p.view()[&B].reachable);
+        answered(&mut p, ms(40 * n), 400);
     }
-    let (due, _) = p.tick(ms(3000));
-    assert!(!p.view()[&B].reachable);
-    p.reply(ADDRESS, due[0].sequence, &stamps(1)).unwrap();
-    assert!(p.view()[&B].reachable);
+    // The window of a second that began at 80 ms: busy, but for one sample.
+    for n in 3..28 {
+        answered(&mut p, ms(40 * n), if n == 9 { 1_200 } else { 90_000 });
+        let expected = if n < 27 { 400 } else { 500 };
+        assert_eq!(p.view()[&B].rtt, Some(Duration::from_micros(expected)), "{n}");
+    }
 }
 
 #[test]
@@ -75,10 +91,10 @@ fn forged_replayed_and_foreign_replies_are_refused() {
     let mut p = prober();
     let (due, _) = p.tick(ms(0));
     let seq = due[0].sequence;
-    assert!(p.reply(ADDRESS, seq ^ 1, &stamps(1)).is_err());
-    assert!(p.reply(Ipv4Addr::new(192, 0, 2, 9), seq, &stamps(1)).is_err());
-    p.reply(ADDRESS, seq, &stamps(1)).unwrap();
-    assert!(p.reply(ADDRESS, seq, &stamps(1)).is_err(), "a replay answers nothing");
+    assert!(p.reply(ms(1), ADDRESS, seq ^ 1, &stamps(1)).is_err());
+    assert!(p.reply(ms(1), Ipv4Addr::new(192, 0, 2, 9), seq, &stamps(1)).is_err());
+    p.reply(ms(1), ADDRESS, seq, &stamps(1)).unwrap();
+    assert!(p.reply(ms(1), ADDRESS, seq, &stamps(1)).is_err(), "a replay answers nothing");
 }
 
 #[test]
@@ -87,7 +103,7 @@ fn outstanding_probes_are_bounded() {
     for n in 0..100 {
         p.tick(ms(1000 * n));
     }
-    assert_eq!(p.peers[&B].outstanding.len(), MAX_OUTSTANDING);
+    assert_eq!(p.outstanding(B), MAX_OUTSTANDING);
 }
 
 #[test]
@@ -96,7 +112,7 @@ fn only_meaningful_changes_are_reported_and_a_failed_report_is_repeated() {
     for n in 0..3 {
         answered(&mut p, ms(1000 * n), 10_000);
     }
-    assert_eq!(p.report(ms(2000)), [(B, 10_000)], "a first measurement goes at once");
+    assert_eq!(p.report(ms(2000)), [LatencySample::lossless(B, 10_000)], "a first measurement goes at once");
     answered(&mut p, ms(3000), 10_500);
     assert_eq!(p.report(ms(60_000)), [], "jitter is not news");
     for n in 4..60 {
@@ -107,6 +123,24 @@ fn only_meaningful_changes_are_reported_and_a_failed_report_is_repeated() {
     assert_eq!(p.report(ms(60_001)), []);
     p.report_failed([B]);
     assert_eq!(p.report(ms(60_002)), report);
+}
+
+#[test]
+fn a_distance_follows_in_steps_so_that_jitter_plans_nothing() {
+    let mut p = prober();
+    for n in 0..3 {
+        answered(&mut p, ms(1000 * n), 10_000);
+    }
+    let version = p.version();
+    for n in 3..100 {
+        answered(&mut p, ms(1000 * n), 10_000 + 40 * (n % 10));
+    }
+    assert_eq!((p.version(), p.view()[&B].distance), (version, Some(ms(10))));
+    for n in 100..200 {
+        answered(&mut p, ms(1000 * n), 20_000);
+    }
+    assert!((version + 5..version + 40).contains(&p.version()), "{}", p.version() - version);
+    assert!(p.view()[&B].distance.unwrap() > ms(19));
 }
 
 #[test]
