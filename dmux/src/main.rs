@@ -1,6 +1,7 @@
 //! The one binary of dmux.
 
 mod ca_cmd;
+mod config_cmd;
 mod controller_cmd;
 mod get_cmd;
 mod lab;
@@ -35,6 +36,8 @@ enum Command {
     Switch(switch_cmd::SwitchArgs),
     /// Run an IPvN router: register, keep alive, de-tunnel.
     Router(router_cmd::RouterArgs),
+    /// Show or change the configuration that all gateways share.
+    Config(config_cmd::ConfigArgs),
     /// Show what a controller knows.
     Get(get_cmd::GetArgs),
     /// Three gateways, three routers and two clients on this machine: see it work, without root or configuration.
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // The lab's own lines are for people; only what goes wrong belongs beside them.
     // openraft tells every vote at "info"; the store says what an operator has to know.
-    let quiet = matches!(cli.command, Command::Lab(_) | Command::Get(_) | Command::Ca(_));
+    let quiet = matches!(cli.command, Command::Lab(_) | Command::Config(_) | Command::Get(_) | Command::Ca(_));
     let default_level = if quiet { "warn" } else { "info,openraft=warn" };
     let log = if let Command::Switch(args) = &cli.command { Some(&args.log) } else { None };
     let filter = match log.and_then(switch_cmd::LogArgs::filter) {
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
             Command::Controller(args) => controller_cmd::run(args).await,
             Command::Switch(args) => switch_cmd::run(args).await,
             Command::Router(args) => router_cmd::run(args).await,
+            Command::Config(args) => config_cmd::run(args).await,
             Command::Get(args) => get_cmd::run(args).await,
             Command::Lab(args) => lab::run(args).await,
         }

@@ -25,6 +25,7 @@ impl Model {
             Command::Adopt { key, gateway, sequence, .. } => self.adopt(key, *gateway, *sequence),
             Command::RecordLatencies { at, from, samples } => self.record_latencies(*at, *from, samples),
             Command::PutConfig { config, .. } => self.put_config(config),
+            Command::RecordRouterRtts { gateway, samples, .. } => self.record_router_rtts(*gateway, samples),
             Command::Drain { at, key, draining } => self.drain(*at, key, *draining),
         };
         outcome.unwrap_or_else(Reply::Refused)

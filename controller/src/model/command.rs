@@ -103,6 +103,16 @@ pub enum Command {
         /// Begin, or take back.
         draining: bool,
     },
+    /// Round trips between routers and the gateway that hears them; those that are not news, or whose router is heard
+    /// elsewhere by now, change nothing.
+    RecordRouterRtts {
+        /// When.
+        at: u64,
+        /// The gateway.
+        gateway: GatewayId,
+        /// Router and round trip in µs.
+        samples: Vec<(RegistrationKey, u32)>,
+    },
 }
 
 /// The answer to a command.

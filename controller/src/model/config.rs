@@ -1,7 +1,9 @@
 //! Configuration that the whole cluster shares.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::Ipv4Addr;
+use std::str::FromStr;
 
 use dmux_wire::{ProtocolId, ServiceIndex};
 use serde::{Deserialize, Serialize};
@@ -19,8 +21,48 @@ pub const DEFAULT_BUCKETS: u16 = 256;
 pub const MAX_BUCKETS_PER_SET: u16 = 4_096;
 /// Buckets of a set at least.
 pub const MIN_BUCKETS_PER_SET: u16 = 16;
+/// How much farther than the closest a gateway may be for its routers to share the clients, ms.
+pub const DEFAULT_MARGIN_MS: u32 = 10;
+/// Beyond this every gateway on Earth is as good as any other, ms.
+pub const MAX_MARGIN_MS: u32 = 1_000;
 /// Buckets of all destinations together: half the switches' `bucket` table, since each destination has a backup, too.
 pub const MAX_BUCKETS: usize = 131_072;
+
+/// By what the routers of a protocol are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// The closest gateway's routers (IPdmux §III-B).
+    #[default]
+    Closest,
+    /// The routers for which the way to their gateway and on from there is shortest: the paper leaves the second part
+    /// out. Costs planning in proportion to a destination's routers.
+    ClosestRouter,
+    /// All routers at gateways that are not much farther than the closest, by weight.
+    Weighted,
+}
+
+impl Policy {
+    /// All of them, with the names that operators use.
+    pub const NAMES: [(Self, &str); 3] =
+        [(Self::Closest, "closest"), (Self::ClosestRouter, "closest-router"), (Self::Weighted, "weighted")];
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(policy, _)| policy == self).map_or("", |(_, name)| name);
+        f.pad(name)
+    }
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(_, name)| *name == text).map(|(policy, _)| *policy);
+        found.ok_or_else(|| format!("{text:?} is no policy; there are closest, closest-router and weighted"))
+    }
+}
 
 /// How the routers of one protocol are chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,15 +72,25 @@ pub struct ProtocolConfig {
     /// [`MIN_BUCKETS_PER_SET`] to [`MAX_BUCKETS_PER_SET`].
     #[serde(default = "default_buckets")]
     pub buckets: u16,
+    /// By what they are chosen.
+    #[serde(default)]
+    pub policy: Policy,
+    /// By [`Policy::Weighted`], how much farther than the closest a gateway may be, ms.
+    #[serde(default = "default_margin_ms")]
+    pub margin_ms: u32,
 }
 
 fn default_buckets() -> u16 {
     DEFAULT_BUCKETS
 }
 
+fn default_margin_ms() -> u32 {
+    DEFAULT_MARGIN_MS
+}
+
 impl Default for ProtocolConfig {
     fn default() -> Self {
-        Self { buckets: DEFAULT_BUCKETS }
+        Self { buckets: DEFAULT_BUCKETS, policy: Policy::default(), margin_ms: DEFAULT_MARGIN_MS }
     }
 }
 
@@ -150,6 +202,9 @@ impl ProtocolConfig {
             return Err(format!(
                 "buckets is {buckets}; a power of two from {MIN_BUCKETS_PER_SET} to {MAX_BUCKETS_PER_SET}"
             ));
+        }
+        if self.margin_ms > MAX_MARGIN_MS {
+            return Err(format!("margin_ms is {}; at most {MAX_MARGIN_MS}", self.margin_ms));
         }
         Ok(())
     }

@@ -41,6 +41,11 @@ pub struct SwitchOwner {
     pub claim: u64,
 }
 
+/// Whether a round trip, in µs, is another than the one that is known.
+pub fn is_news(known_us: u32, rtt_us: u32) -> bool {
+    known_us.abs_diff(rtt_us) > (known_us / 10).max(500)
+}
+
 /// What a gateway measured of the way to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatencySample {
@@ -74,8 +79,7 @@ impl Latency {
     /// A new figure is written when the round trip differs by more than a tenth or half a millisecond, whichever is
     /// more, or the loss by [`LOSS_NEWS`](Self::LOSS_NEWS): jitter does not wake every planner of the cluster.
     pub(crate) fn is_news(&self, sample: &LatencySample) -> bool {
-        self.rtt_us.abs_diff(sample.rtt_us) > (self.rtt_us / 10).max(500)
-            || self.loss_permille.abs_diff(sample.loss_permille) >= Self::LOSS_NEWS
+        is_news(self.rtt_us, sample.rtt_us) || self.loss_permille.abs_diff(sample.loss_permille) >= Self::LOSS_NEWS
     }
 
     /// A change of the loss, in thousandths, that is worth writing.

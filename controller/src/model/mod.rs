@@ -24,11 +24,11 @@ mod state;
 
 pub use command::{Command, Refusal, Reply};
 pub use config::{
-    Config, DEFAULT_BUCKETS, MAX_BUCKETS, MAX_BUCKETS_PER_SET, MAX_PROTOCOLS, MAX_SERVICES, MIN_BUCKETS_PER_SET,
-    ProtocolConfig, Timers,
+    Config, DEFAULT_BUCKETS, DEFAULT_MARGIN_MS, MAX_BUCKETS, MAX_BUCKETS_PER_SET, MAX_MARGIN_MS, MAX_PROTOCOLS,
+    MAX_SERVICES, MIN_BUCKETS_PER_SET, Policy, ProtocolConfig, Timers,
 };
 pub use fingerprint::{Fingerprint, FingerprintError};
-pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner};
+pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner, is_news};
 pub use journal::{Change, MAX_JOURNAL};
 pub use prefix::{Ipv4Prefix, PrefixError};
 pub use register::{MAX_TOMBSTONES, TOMBSTONE_MS};

@@ -6,6 +6,7 @@ use dmux_wire::{GatewayId, ProviderId};
 use serde::{Deserialize, Serialize};
 
 use super::apply::is_host;
+use super::gateway::is_news;
 use super::index::first_free;
 use super::{
     Change, Config, Destination, MAX_BUCKETS, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_CHAIN, MAX_ROUTER_NAME,
@@ -169,6 +170,23 @@ impl Model {
         Ok(Reply::Done)
     }
 
+    pub(super) fn record_router_rtts(
+        &mut self,
+        gateway: GatewayId,
+        samples: &[(RegistrationKey, u32)],
+    ) -> Result<Reply, Refusal> {
+        self.known_gateway(gateway)?;
+        for &(key, rtt_us) in samples {
+            let heard_there = self.state.registrations.get(&key).is_some_and(|r| r.registration.gateway == gateway);
+            let known = self.state.router_rtts.get(&key);
+            if heard_there && known.is_none_or(|&known| is_news(known, rtt_us)) {
+                self.state.router_rtts.insert(key, rtt_us);
+                self.note(Change::Registration(key));
+            }
+        }
+        Ok(Reply::Done)
+    }
+
     /// Buckets of all destinations that are served, under a configuration.
     pub(super) fn buckets(&self, config: &Config) -> usize {
         self.state.sets.keys().map(|destination| config.buckets(destination.protocol)).sum()
@@ -179,6 +197,11 @@ impl Model {
         let old = self.state.registrations.remove(&key);
         if let Some(old) = &old {
             self.index.remove(old);
+        }
+        let gateway = |registered: &Option<Registered>| registered.as_ref().map(|r| r.registration.gateway);
+        if gateway(&old) != gateway(&new) {
+            // It was measured from another gateway.
+            self.state.router_rtts.remove(&key);
         }
         if let Some(new) = &new {
             self.index.insert(new);

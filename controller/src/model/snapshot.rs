@@ -12,7 +12,7 @@ use super::state::State;
 use super::{Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, Model};
 
 /// The version that this program writes, and the only one that it reads.
-pub const SNAPSHOT_VERSION: u8 = 4;
+pub const SNAPSHOT_VERSION: u8 = 5;
 const HEADER: usize = 5;
 
 /// Why bytes are not a snapshot.
@@ -112,6 +112,9 @@ fn index_of(state: &State) -> Result<Index, SnapshotError> {
     }
     if state.drains.iter().any(|key| !state.registrations.contains_key(key)) {
         return inconsistent("a registration that does not exist is drained");
+    }
+    if state.router_rtts.keys().any(|key| !state.registrations.contains_key(key)) {
+        return inconsistent("a round trip is of a router that is not registered");
     }
     if !state.tombstones.is_consistent() {
         return inconsistent("the memories of gone registrations are not in step");

@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) sets: BTreeMap<Destination, SetId>,
     pub(super) latencies: BTreeMap<(GatewayId, GatewayId), Latency>,
     pub(super) tombstones: Tombstones,
+    /// Round trips in µs between routers and their gateways; of registrations only.
+    pub(super) router_rtts: BTreeMap<RegistrationKey, u32>,
     /// Registrations that an operator drains, whatever their routers say.
     pub(super) drains: BTreeSet<RegistrationKey>,
     /// The last index given out: the search for a free one starts after it, so that an index rests as long as
@@ -182,6 +184,11 @@ impl Model {
     /// The recorded round trip from one gateway's switch to another's.
     pub fn latency(&self, from: GatewayId, to: GatewayId) -> Option<&Latency> {
         self.state.latencies.get(&(from, to))
+    }
+
+    /// The recorded round trip in µs between a router and the gateway that hears it.
+    pub fn router_rtt(&self, key: &RegistrationKey) -> Option<u32> {
+        self.state.router_rtts.get(key).copied()
     }
 
     /// Every recorded round trip.

@@ -1,6 +1,6 @@
 //! What was chosen, as a switch's entries tell it: a controller that starts goes on from there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddrV4;
 
 use dmux_tables::{BucketAction, DemuxAction, RouterAction, RouterIndex, SetId};
@@ -76,9 +76,11 @@ impl Found {
     }
 }
 
-/// The gateway at which the owners are registered: that of the first that still is.
+/// The gateways at which the owners are registered that still are, as a choice of the first one's.
 fn at(model: &Model, owners: &Owners) -> Option<Choice> {
-    let registered = owners.buckets().iter().flatten().find_map(|key| model.registration(key))?;
-    let gateway: GatewayId = registered.registration.gateway;
-    Some(Choice { gateway, suspect: false })
+    let registered = owners.buckets().iter().flatten().filter_map(|key| model.registration(key));
+    let mut gateways = registered.map(|registered| registered.registration.gateway).peekable();
+    let gateway: GatewayId = *gateways.peek()?;
+    let pool = gateways.collect::<BTreeSet<_>>().into_iter().collect();
+    Some(Choice { gateway, suspect: false, pool })
 }

@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use dmux_wire::GatewayId;
 
 use super::{Planner, entries};
-use crate::model::{Destination, Model, RegistrationKey, RouterIndex, SetId};
-use crate::selection::{Chosen, Member, Members, Side, choose_both, members};
+use crate::model::{Destination, Model, Policy, RegistrationKey, RouterIndex, SetId};
+use crate::selection::{Choice, Chosen, Member, Members, Side, choose, members};
 
 /// A destination that has live routers.
 #[derive(Debug, Default)]
 pub(super) struct Served {
-    /// The routers of the gateways that have a side, by the side's number.
-    members: [Option<(GatewayId, Members)>; 2],
+    /// The routers of the gateways that share a side, by the side's number.
+    members: [Option<(Vec<GatewayId>, Members)>; 2],
+    /// By what they were chosen.
+    policy: Policy,
     shown: Shown,
 }
 
@@ -50,31 +52,42 @@ impl Planner {
     ) {
         let previous = self.selection.set(destination, None);
         let before = self.served.remove(&destination).unwrap_or_default();
-        let both = choose_both(model, &self.local, &self.distances, destination, previous.as_ref());
+        let both = choose(model, &self.local, &self.distances, destination, previous.as_ref());
         let Some(((choice, backup), set)) = both.zip(model.set(destination)) else {
             self.show(destination, before.shown, &Shown::default());
             return;
         };
         let buckets = model.config().buckets(destination.protocol);
-        // Of each gateway that has a side now: its routers, and whether they are others than before.
-        let mut found: Vec<(GatewayId, Members, bool)> = Vec::new();
-        for (gateway, mut known) in before.members.into_iter().flatten() {
-            let mut changed = false;
-            for key in keys {
-                changed |= match self.member(model, destination, gateway, key) {
-                    Some(member) => known.insert(*key, member),
-                    None => known.remove(key),
-                };
-            }
-            found.push((gateway, known, changed));
-        }
-        let mut take = |gateway: GatewayId| match found.iter().position(|(known, ..)| *known == gateway) {
-            Some(at) => found.swap_remove(at),
-            None => (gateway, members(model, &self.local, destination, gateway), true),
+        let policy = model.config().protocol(destination.protocol).policy;
+        let mut found: Vec<_> = before.members.into_iter().flatten().filter(|_| before.policy == policy).collect();
+        // The routers of a choice, and whether they are others than its gateways had before.
+        let mut take = |choice: &Choice| {
+            let known = found.iter().position(|(pool, _)| *pool == choice.pool).map(|at| found.swap_remove(at).1);
+            let anew = || members(model, &self.local, destination, &choice.pool);
+            let (members, changed) = match known {
+                // How close a router has to be depends on all the others.
+                Some(known) if policy == Policy::ClosestRouter => {
+                    let now = anew();
+                    let changed = now != known;
+                    (now, changed)
+                }
+                Some(mut known) => {
+                    let mut changed = false;
+                    for key in keys {
+                        changed |= match self.member(model, destination, &choice.pool, key) {
+                            Some(member) => known.insert(*key, member),
+                            None => known.remove(key),
+                        };
+                    }
+                    (known, changed)
+                }
+                None => (anew(), true),
+            };
+            (choice.pool.clone(), members, changed)
         };
-        let mut of_sides = [Some(take(choice.gateway)), backup.map(|backup| take(backup.gateway))];
-        let chosen = Chosen::next(previous.as_ref(), choice, backup, |gateway, memory| {
-            match of_sides.iter().flatten().find(|(known, ..)| *known == gateway) {
+        let mut of_sides = [Some(take(&choice)), backup.as_ref().map(take)];
+        let chosen = Chosen::next(previous.as_ref(), choice, backup, |pool, memory| {
+            match of_sides.iter().flatten().find(|(known, ..)| known == pool) {
                 Some((_, _, false)) if memory.buckets().len() == buckets => memory.clone(),
                 Some((_, members, _)) => members.deal(memory, buckets),
                 None => memory.clone(),
@@ -83,23 +96,23 @@ impl Planner {
         if chosen.side == Side::B {
             of_sides.swap(0, 1);
         }
-        let members = of_sides.map(|side| side.map(|(gateway, members, _)| (gateway, members)));
+        let members = of_sides.map(|side| side.map(|(pool, members, _)| (pool, members)));
         let shown = shown(set, &chosen, &members);
         self.show(destination, before.shown, &shown);
         self.selection.set(destination, Some(chosen));
-        self.served.insert(destination, Served { members, shown });
+        self.served.insert(destination, Served { members, policy, shown });
     }
 
     fn member(
         &self,
         model: &Model,
         destination: Destination,
-        gateway: GatewayId,
+        pool: &[GatewayId],
         key: &RegistrationKey,
     ) -> Option<Member> {
         let registered = model.registration(key)?;
         let registration = &registered.registration;
-        let belongs = registration.gateway == gateway
+        let belongs = pool.contains(&registration.gateway)
             && Destination::served_by(registration).contains(&destination)
             && self.local.is_live(registration);
         belongs.then_some(Member { router: registered.router, weight: registration.weight })
@@ -155,7 +168,7 @@ impl Planner {
     }
 }
 
-fn shown(set: SetId, chosen: &Chosen, members: &[Option<(GatewayId, Members)>; 2]) -> Shown {
+fn shown(set: SetId, chosen: &Chosen, members: &[Option<(Vec<GatewayId>, Members)>; 2]) -> Shown {
     let mut shown = Shown::default();
     for side in Side::ALL {
         let Some((_, members)) = &members[side.number()] else { continue };

@@ -30,6 +30,7 @@ mod pending;
 mod refusal;
 mod registrar;
 mod requests;
+mod rtts;
 mod sessions;
 mod view;
 

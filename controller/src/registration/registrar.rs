@@ -9,6 +9,7 @@ use super::chain::Authorities;
 use super::cookie::Cookies;
 use super::pending::{Asker, Pending, Purpose, Room};
 use super::refusal::{Refusal, Throttle};
+use super::rtts::Rtts;
 use super::sessions::Sessions;
 use super::{EXPIRE_RETRY, Effect, Ignored, Level, Now, PROPOSAL_DEADLINE, RegistrarConfig, RegistrationView, Token};
 use super::{Unavailable, describe};
@@ -37,6 +38,7 @@ pub struct Registrar {
     pub(super) sessions: Sessions,
     pub(super) pending: Pending,
     pub(super) throttle: Throttle,
+    pub(super) rtts: Rtts,
 }
 
 impl Registrar {
@@ -49,6 +51,7 @@ impl Registrar {
             sessions: Sessions::default(),
             pending: Pending::default(),
             throttle: Throttle::default(),
+            rtts: Rtts::default(),
         }
     }
 
@@ -105,8 +108,15 @@ impl Registrar {
         for key in self.sessions.due(now.mono) {
             effects.extend(self.expire(now, key));
         }
-        let next = self.sessions.next_deadline().into_iter().chain(self.pending.next_deadline()).min();
+        let deadlines = [self.sessions.next_deadline(), self.pending.next_deadline(), self.rtts.next()];
+        let next = deadlines.into_iter().flatten().min();
         (effects, next)
+    }
+
+    /// The round trips between routers and this gateway that the cluster should take note of now. What does not get
+    /// through is reported again, as the routers go on telling it.
+    pub fn report_rtts(&mut self, now: Duration) -> Vec<(RegistrationKey, u32)> {
+        self.rtts.report(now)
     }
 
     /// The outcome of an [`Effect::Propose`].
@@ -269,7 +279,9 @@ fn cluster_refusal(why: &model::Refusal) -> Refusal {
     match why {
         R::StaleSequence { .. } => Refusal::new(RefusalCode::Replayed, text),
         R::NoSuchRegistration => Refusal::new(RefusalCode::NotRegistered, text),
-        R::TooManyRegistrations(_) | R::TooManyDestinations(_) => Refusal::new(RefusalCode::Limit, text),
+        R::TooManyRegistrations(_) | R::TooManyDestinations(_) | R::TooManyBuckets(_) => {
+            Refusal::new(RefusalCode::Limit, text)
+        }
         R::BadRegistration(_) => Refusal::new(RefusalCode::Malformed, text),
         _ => Refusal::retry(RefusalCode::ClusterUnavailable, text),
     }

@@ -137,6 +137,7 @@ impl Registrar {
         let expire = Duration::from_millis(timers.expire_after_ms.into());
         if self.sessions.get(&key).is_some() {
             let revived = self.sessions.heard(now, &key, body.sequence, expire);
+            self.rtts.heard(view, key, body.rtt_us);
             let ack = KeepaliveAck { sequence: body.sequence, gateway: self.gateway.0.into() };
             let mut effects = answer(asker, Kind::KeepaliveAck(ack), Proven::No);
             if revived {

@@ -17,6 +17,9 @@ pub trait RegistrationView {
     /// One registration.
     fn registration(&self, key: &RegistrationKey) -> Option<&Registration>;
 
+    /// The round trip in µs between a router and its gateway, as the cluster has it.
+    fn router_rtt(&self, key: &RegistrationKey) -> Option<u32>;
+
     /// The registrations whose liveness a gateway owns.
     fn owned_by(&self, gateway: GatewayId) -> Box<dyn Iterator<Item = &Registration> + '_>;
 }
@@ -37,6 +40,10 @@ impl RegistrationView for Model {
 
     fn registration(&self, key: &RegistrationKey) -> Option<&Registration> {
         Model::registration(self, key).map(|r| &r.registration)
+    }
+
+    fn router_rtt(&self, key: &RegistrationKey) -> Option<u32> {
+        Model::router_rtt(self, key)
     }
 
     fn owned_by(&self, gateway: GatewayId) -> Box<dyn Iterator<Item = &Registration> + '_> {

@@ -183,6 +183,7 @@ impl Actor {
             }
         }
         self.report_latencies(now.mono);
+        self.report_router_rtts(now.mono);
         self.observe();
         wake = self.watch(now.mono).map_or(wake, |due| wake.min(due));
 
@@ -337,6 +338,21 @@ impl Actor {
             let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
             // The actor is gone only when the controller stops.
             let _ = inputs.send(Input::Reported(peers, taken)).await;
+        });
+    }
+
+    /// Tells the cluster how far its routers are from this gateway.
+    fn report_router_rtts(&mut self, now: Duration) {
+        let samples = self.registrar.report_rtts(now);
+        if samples.is_empty() {
+            return;
+        }
+        let command = Command::RecordRouterRtts { at: unix_ms(), gateway: self.config.gateway_id(), samples };
+        let (store, within) = (self.store.clone(), self.propose_within());
+        tokio::spawn(async move {
+            if let Err(error) = store.propose(command, within).await {
+                tracing::debug!(%error, "round trips to routers not recorded; they are told again");
+            }
         });
     }
 

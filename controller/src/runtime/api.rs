@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 use super::replicated::Replicated;
-use super::{Snapshot, io};
+use super::{Snapshot, config_api, io};
 use crate::api::DESCRIPTORS;
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::dmux_server::{Dmux, DmuxServer};
@@ -191,6 +191,15 @@ impl Dmux for Api {
                 .collect()
         });
         Ok(Response::new(v1::Latencies { latencies }))
+    }
+
+    async fn get_config(&self, _: Request<GetRequest>) -> Result<Response<v1::Config>, Status> {
+        Ok(Response::new(config_api::get(&self.store)))
+    }
+
+    async fn put_config(&self, request: Request<v1::Config>) -> Result<Response<v1::Config>, Status> {
+        let within = Duration::from_millis(self.config.timers.propose_ms);
+        config_api::put(&self.store, request.into_inner(), within).await.map(Response::new)
     }
 
     async fn get_switches(&self, request: Request<GetRequest>) -> Result<Response<v1::Switches>, Status> {

@@ -11,6 +11,7 @@
 mod actor;
 mod announce;
 mod api;
+mod config_api;
 mod io;
 mod packets;
 mod pipeline;

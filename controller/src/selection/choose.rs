@@ -6,7 +6,7 @@ use std::time::Duration;
 use dmux_wire::GatewayId;
 
 use super::{Chosen, Local, Member, Members, Owners, Selection};
-use crate::model::{Destination, Model};
+use crate::model::{Destination, Model, Policy, Registered};
 use crate::probing::distance_us;
 
 /// A gateway stays chosen unless another is closer by more than this, and by more than a tenth of its own distance:
@@ -62,79 +62,150 @@ fn distance(model: &Model, local: &Local, to: GatewayId) -> Distance {
 }
 
 /// What was chosen for a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The gateway whose routers are the set.
+    /// The gateway whose routers are the set, or the closest of those whose routers are.
     pub gateway: GatewayId,
     /// It does not answer, and no gateway that does has a live router.
     pub suspect: bool,
+    /// All gateways whose routers share the clients, by id: that one alone, unless the policy spreads wider.
+    pub pool: Vec<GatewayId>,
 }
 
-/// Chooses for one destination: the closest gateway with a live router (ties: the lower id), or the one chosen before
-/// while no other is markedly closer. `None` when there is no live router anywhere.
-pub fn choose(
-    model: &Model,
-    local: &Local,
-    distances: &Distances,
+/// How a gateway ranks by a policy; the least is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// What the policy goes by.
+    distance: Distance,
+    /// What decides while that is unknown.
+    to_gateway: Distance,
+    gateway: GatewayId,
+}
+
+/// What is looked at in choosing for one destination.
+#[derive(Clone, Copy)]
+struct Chooser<'a> {
+    model: &'a Model,
+    local: &'a Local,
+    distances: &'a Distances,
     destination: Destination,
-    previous: Option<Choice>,
-) -> Option<Choice> {
-    choose_but(model, local, distances, destination, previous, None)
+    /// This gateway is out of question.
+    except: Option<GatewayId>,
 }
 
-/// Chooses for one destination, and what comes next if that fails.
-pub fn choose_both(
+/// Chooses for one destination, and what comes next if that fails. The best gateway with a live router (ties: the lower
+/// id) wins, or the one chosen before while no other is markedly better. `None` when there is no live router anywhere.
+pub fn choose(
     model: &Model,
     local: &Local,
     distances: &Distances,
     destination: Destination,
     previous: Option<&Chosen>,
 ) -> Option<(Choice, Option<Choice>)> {
-    let before = previous.map(|chosen| chosen.choice);
-    let choice = choose(model, local, distances, destination, before)?;
-    let backup = previous.and_then(|chosen| chosen.backup);
-    Some((choice, choose_but(model, local, distances, destination, backup, Some(choice.gateway))))
+    let chooser = Chooser { model, local, distances, destination, except: None };
+    let choice = chooser.choose(previous.map(|chosen| &chosen.choice))?;
+    let next = Chooser { except: Some(choice.gateway), ..chooser };
+    let backup = next.choose(previous.and_then(|chosen| chosen.backup.as_ref()));
+    Some((choice, backup))
 }
 
-fn choose_but(
-    model: &Model,
-    local: &Local,
-    distances: &Distances,
-    destination: Destination,
-    previous: Option<Choice>,
-    except: Option<GatewayId>,
-) -> Option<Choice> {
-    let mut best: Option<(Distance, GatewayId)> = None;
-    let mut stay: Option<(Distance, GatewayId)> = None;
-    for gateway in model.gateways_serving(destination).filter(|&gateway| Some(gateway) != except) {
-        let candidate = (distances.to(gateway), gateway);
-        let was_chosen = previous.is_some_and(|choice| choice.gateway == gateway);
-        if !was_chosen && best.is_some_and(|best| best <= candidate) {
-            continue;
+impl Chooser<'_> {
+    fn choose(self, previous: Option<&Choice>) -> Option<Choice> {
+        let config = self.model.config().protocol(self.destination.protocol);
+        let mut best: Option<Rank> = None;
+        let mut stay: Option<Rank> = None;
+        for gateway in self.gateways() {
+            let to_gateway = self.distances.to(gateway);
+            let was_chosen = previous.is_some_and(|choice| choice.gateway == gateway);
+            // No router is closer than its gateway, and finding out how close it is may take long.
+            let least = Rank { distance: to_gateway, to_gateway, gateway };
+            if !was_chosen && config.policy != Policy::ClosestRouter && best.is_some_and(|best| best <= least) {
+                continue;
+            }
+            let distance = match config.policy {
+                Policy::Closest | Policy::Weighted => self.is_served(gateway).then_some(to_gateway),
+                Policy::ClosestRouter => self.to_router(gateway, to_gateway),
+            };
+            let Some(distance) = distance else { continue };
+            let candidate = Rank { distance, ..least };
+            if was_chosen {
+                stay = Some(candidate);
+            }
+            if best.is_none_or(|best| candidate < best) {
+                best = Some(candidate);
+            }
         }
-        if !model.serving(destination, gateway).any(|registered| local.is_live(&registered.registration)) {
-            continue;
-        }
-        if was_chosen {
-            stay = Some(candidate);
-        }
-        if best.is_none_or(|best| candidate < best) {
-            best = Some(candidate);
-        }
+        let best = best?;
+        let Rank { gateway, to_gateway, .. } = match stay {
+            Some(stay) if !best.is_markedly_closer(&stay) => stay,
+            _ => best,
+        };
+        let pool = match config.policy {
+            Policy::Closest | Policy::ClosestRouter => vec![gateway],
+            Policy::Weighted => self.pool(gateway, u64::from(config.margin_ms) * 1_000, previous),
+        };
+        Some(Choice { gateway, suspect: matches!(to_gateway, Distance::Suspect(_)), pool })
     }
-    let best = best?;
-    let (distance, gateway) = match stay {
-        Some(stay) if !is_markedly_closer(best.0, stay.0) => stay,
-        _ => best,
-    };
-    Some(Choice { gateway, suspect: matches!(distance, Distance::Suspect(_)) })
+
+    fn gateways(self) -> impl Iterator<Item = GatewayId> {
+        self.model.gateways_serving(self.destination).filter(move |&gateway| Some(gateway) != self.except)
+    }
+
+    fn is_served(self, gateway: GatewayId) -> bool {
+        self.model.serving(self.destination, gateway).any(|registered| self.local.is_live(&registered.registration))
+    }
+
+    /// The way to the closest live router at a gateway; unknown while none of them has been measured.
+    fn to_router(self, gateway: GatewayId, to_gateway: Distance) -> Option<Distance> {
+        let live = self.model.serving(self.destination, gateway).filter(|r| self.local.is_live(&r.registration));
+        let mut served = false;
+        let rtts = live.filter_map(|registered| {
+            served = true;
+            self.model.router_rtt(&registered.registration.key)
+        });
+        let least = rtts.min().map(u64::from);
+        served.then(|| match (to_gateway, least) {
+            (Distance::Own, Some(rtt)) => Distance::Measured(rtt),
+            (Distance::Measured(way), Some(rtt)) => Distance::Measured(way.saturating_add(rtt)),
+            (Distance::Suspect(way), rtt) => Distance::Suspect(way.saturating_add(rtt.unwrap_or(0))),
+            (Distance::Unknown, _) | (_, None) => Distance::Unknown,
+        })
+    }
+
+    /// The gateways that are no more than `margin` µs farther than the chosen one. One that was in stays until it is
+    /// markedly beyond.
+    fn pool(self, closest: GatewayId, margin: u64, previous: Option<&Choice>) -> Vec<GatewayId> {
+        let figure = |gateway| match self.distances.to(gateway) {
+            Distance::Own => Some(0),
+            Distance::Measured(rtt) => Some(rtt),
+            Distance::Unknown | Distance::Suspect(_) => None,
+        };
+        let belongs = |gateway: GatewayId| {
+            let Some((least, rtt)) = figure(closest).zip(figure(gateway)) else { return false };
+            let stays = previous.is_some_and(|choice| choice.pool.contains(&gateway));
+            let slack = if stays { hysteresis(rtt) } else { 0 };
+            rtt <= least.saturating_add(margin).saturating_add(slack) && self.is_served(gateway)
+        };
+        self.gateways().filter(|&gateway| gateway == closest || belongs(gateway)).collect()
+    }
 }
 
-/// The routers at a gateway that a destination's packets may be sent to.
-pub fn members(model: &Model, local: &Local, destination: Destination, gateway: GatewayId) -> Members {
-    model
-        .serving(destination, gateway)
-        .filter(|registered| local.is_live(&registered.registration))
+/// The routers at some gateways that a destination's packets may be sent to: all live ones, or by
+/// [`Policy::ClosestRouter`] those that are as good as equally close to their gateway.
+pub fn members(model: &Model, local: &Local, destination: Destination, pool: &[GatewayId]) -> Members {
+    let policy = model.config().protocol(destination.protocol).policy;
+    let live = || {
+        let all = pool.iter().flat_map(|&gateway| model.serving(destination, gateway));
+        all.filter(|registered| local.is_live(&registered.registration))
+    };
+    let rtt = |registered: &Registered| model.router_rtt(&registered.registration.key).map(u64::from);
+    let least = if policy == Policy::ClosestRouter { live().filter_map(rtt).min() } else { None };
+    let close = |registered: &&Registered| match least {
+        Some(least) => rtt(registered).is_some_and(|rtt| rtt <= least + hysteresis(least)),
+        None => true,
+    };
+    live()
+        .filter(close)
         .map(|registered| {
             let registration = &registered.registration;
             (registration.key, Member { router: registered.router, weight: registration.weight })
@@ -149,20 +220,33 @@ pub fn select(model: &Model, local: &Local, previous: &Selection) -> Selection {
         .destinations()
         .filter_map(|(destination, _)| {
             let before = previous.chosen(destination);
-            let (choice, backup) = choose_both(model, local, &distances, destination, before)?;
+            let (choice, backup) = choose(model, local, &distances, destination, before)?;
             let buckets = model.config().buckets(destination.protocol);
-            let members = |gateway| members(model, local, destination, gateway);
-            let owners = |gateway, memory: &Owners| members(gateway).deal(memory, buckets);
+            let owners =
+                |pool: &[GatewayId], memory: &Owners| members(model, local, destination, pool).deal(memory, buckets);
             Some((destination, Chosen::next(before, choice, backup, owners)))
         })
         .collect()
 }
 
+impl Rank {
+    fn is_markedly_closer(&self, old: &Self) -> bool {
+        match (self.distance, old.distance) {
+            (Distance::Unknown, Distance::Unknown) => is_markedly_closer(self.to_gateway, old.to_gateway),
+            (new, old) => is_markedly_closer(new, old),
+        }
+    }
+}
+
+/// How much closer than this another has to be to be worth a change, in µs.
+fn hysteresis(rtt: u64) -> u64 {
+    (HYSTERESIS_FLOOR.as_micros() as u64).max(rtt / 10)
+}
+
 fn is_markedly_closer(new: Distance, old: Distance) -> bool {
     match (new, old) {
         (Distance::Measured(new), Distance::Measured(old)) | (Distance::Suspect(new), Distance::Suspect(old)) => {
-            let floor = HYSTERESIS_FLOOR.as_micros() as u64;
-            old.saturating_sub(new) > floor.max(old / 10)
+            old.saturating_sub(new) > hysteresis(old)
         }
         (Distance::Unknown, Distance::Unknown) => false,
         _ => new < old,

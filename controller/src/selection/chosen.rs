@@ -52,7 +52,7 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// The next choice after `before`. What `owners` deals for a gateway is given the owners that it has to remember.
+    /// The next choice after `before`. What `owners` deals for some gateways is given the owners to remember.
     ///
     /// Another gateway is never served from the side that is served now: its buckets are made ready beside it, if they
     /// are not already, and then the destination is switched over as a whole.
@@ -60,34 +60,35 @@ impl Chosen {
         before: Option<&Self>,
         choice: Choice,
         backup: Option<Choice>,
-        mut owners: impl FnMut(GatewayId, &Owners) -> Owners,
+        mut owners: impl FnMut(&[GatewayId], &Owners) -> Owners,
     ) -> Self {
         let nothing = Owners::default();
         let side = match before {
-            Some(before) if before.choice.gateway == choice.gateway => before.side,
+            Some(before) if choice.pool.contains(&before.choice.gateway) => before.side,
             Some(before) => before.side.other(),
             None => Side::default(),
         };
-        let mut remember = |gateway| owners(gateway, before.map_or(&nothing, |before| before.memory(gateway)));
+        let mut remember =
+            |choice: &Choice| owners(&choice.pool, before.map_or(&nothing, |before| before.memory(&choice.pool)));
         let mut both = <[Owners; 2]>::default();
-        both[side.number()] = remember(choice.gateway);
-        if let Some(backup) = backup {
-            both[side.other().number()] = remember(backup.gateway);
+        both[side.number()] = remember(&choice);
+        if let Some(backup) = &backup {
+            both[side.other().number()] = remember(backup);
         }
         Self { choice, backup, side, owners: both }
     }
 
-    /// The owners from which those of a gateway's set follow: its own if it had a side, else those that were served,
-    /// since routers that moved to another gateway keep their clients.
-    pub fn memory(&self, gateway: GatewayId) -> &Owners {
-        let was_backup = self.backup.is_some_and(|backup| backup.gateway == gateway);
-        let side = if was_backup && self.choice.gateway != gateway { self.side.other() } else { self.side };
+    /// The owners from which those of a set of some gateways follow: its own if it had a side, else those that were
+    /// served, since routers that moved to another gateway keep their clients.
+    pub fn memory(&self, pool: &[GatewayId]) -> &Owners {
+        let was_backup = self.backup.as_ref().is_some_and(|backup| pool.contains(&backup.gateway));
+        let side = if was_backup && !pool.contains(&self.choice.gateway) { self.side.other() } else { self.side };
         &self.owners[side.number()]
     }
 
-    /// The gateway whose routers a side holds.
-    pub fn gateway(&self, side: Side) -> Option<GatewayId> {
-        if side == self.side { Some(self.choice.gateway) } else { self.backup.map(|backup| backup.gateway) }
+    /// The choice that a side holds.
+    pub fn at(&self, side: Side) -> Option<&Choice> {
+        if side == self.side { Some(&self.choice) } else { self.backup.as_ref() }
     }
 }
 
@@ -99,8 +100,8 @@ pub struct Selection {
 
 impl Selection {
     /// Whose routers serve a destination.
-    pub fn get(&self, destination: Destination) -> Option<Choice> {
-        self.chosen(destination).map(|chosen| chosen.choice)
+    pub fn get(&self, destination: Destination) -> Option<&Choice> {
+        self.chosen(destination).map(|chosen| &chosen.choice)
     }
 
     /// All that is remembered of a destination.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use dmux_wire::GatewayId;
 
-pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, choose_both, members, select};
+pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, members, select};
 pub use chosen::{Chosen, Selection, Side};
 pub use members::{Member, Members};
 pub use owners::Owners;

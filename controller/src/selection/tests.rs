@@ -5,7 +5,9 @@ use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Command, Destination, Gateway, LatencySample, Model, RegistrationKey, RouterIndex};
+use crate::model::{
+    Command, Destination, Gateway, LatencySample, Model, Policy, ProtocolConfig, RegistrationKey, RouterIndex,
+};
 
 const OWN: GatewayId = GatewayId(1);
 const P41: ProtocolId = ProtocolId(41);
@@ -135,8 +137,8 @@ fn suspect_routers_rank_after_every_confirmed_choice() {
     assert_eq!(first(&model(&[2, 3]), &local), Some(3));
     assert_eq!(first(&model(&[2, 4]), &local), Some(4), "even one whose distance is unknown");
     let selection = select(&model(&[2]), &local, &Selection::default());
-    let only = Choice { gateway: GatewayId(2), suspect: true };
-    assert_eq!(selection.get(Destination::any(P41)), Some(only), "but they are not dead");
+    let only = Choice { gateway: GatewayId(2), suspect: true, pool: vec![GatewayId(2)] };
+    assert_eq!(selection.get(Destination::any(P41)), Some(&only), "but they are not dead");
     assert_eq!(chosen(&model(&[2, 4]), &local, &selection).0, Some(4), "and hysteresis does not keep them");
 }
 
@@ -158,7 +160,7 @@ fn what_comes_next_is_the_next_closest_gateway() {
     let far = local(&[(2, 9_000), (3, 5_000), (4, 7_000)]);
     let next = |model: &Model, local: &Local, previous: &Selection| {
         let selection = select(model, local, previous);
-        let backup = selection.chosen(Destination::any(P41)).and_then(|chosen| chosen.backup);
+        let backup = selection.chosen(Destination::any(P41)).and_then(|chosen| chosen.backup.clone());
         (backup.map(|choice| choice.gateway.0), selection)
     };
     let all = model(&[2, 3, 4]);
@@ -211,6 +213,86 @@ fn routers_that_move_to_another_gateway_keep_their_clients() {
         chosen.owners[chosen.side.number()].clone()
     };
     assert_eq!(served(&before), served(&after));
+}
+
+fn with_policy(model: &mut Model, protocol: ProtocolConfig) {
+    let mut config = model.config().clone();
+    config.version += 1;
+    config.protocols.insert(P41, protocol);
+    let reply = model.apply(model.applied() + 1, &Command::PutConfig { at: 0, config });
+    assert_eq!(reply.refusal(), None);
+}
+
+fn measured(model: &mut Model, n: u16, gateway: u16, rtt_us: u32) {
+    let samples = vec![(key(n), rtt_us)];
+    model.apply(model.applied() + 1, &Command::RecordRouterRtts { at: 0, gateway: GatewayId(gateway), samples });
+}
+
+/// Buckets of each of these routers, of any provider.
+fn served(selection: &Selection, routers: &[u16]) -> Vec<usize> {
+    let chosen = selection.chosen(Destination::any(P41)).unwrap();
+    routers.iter().map(|&n| share(&chosen.owners[chosen.side.number()], n)).collect()
+}
+
+#[test]
+fn the_closest_router_is_chosen_with_the_way_from_its_gateway() {
+    let mut model = model(&[1, 2, 3]);
+    let near = local(&[(2, 4_000), (3, 9_000)]);
+    with_policy(&mut model, ProtocolConfig { policy: Policy::ClosestRouter, ..ProtocolConfig::default() });
+    assert_eq!(first(&model, &near), Some(1), "while no router is measured, the closest gateway");
+    measured(&mut model, 1, 1, 30_000);
+    measured(&mut model, 2, 2, 20_000);
+    measured(&mut model, 3, 3, 1_000);
+    let (at, selection) = chosen(&model, &near, &Selection::default());
+    assert_eq!(at, Some(3), "10 ms in all, before 24 and 30");
+    // Jitter between gateways moves nobody here, either.
+    assert_eq!(chosen(&model, &local(&[(2, 4_000), (3, 25_000)]), &selection).0, Some(3), "26 ms or 24");
+    assert_eq!(chosen(&model, &local(&[(2, 4_000), (3, 30_000)]), &selection).0, Some(2));
+    measured(&mut model, 3, 2, 90_000);
+    assert_eq!(model.router_rtt(&key(3)), Some(1_000), "only its own gateway measures a router");
+}
+
+#[test]
+fn of_the_routers_of_a_gateway_the_closest_share_the_clients() {
+    let mut model = model(&[]);
+    for n in 10..14 {
+        model.apply(100 + u64::from(n), &Command::Register { at: 0, registration: registration(n, 7, 2) });
+    }
+    with_policy(&mut model, ProtocolConfig { policy: Policy::ClosestRouter, ..ProtocolConfig::default() });
+    for (n, rtt) in [(10, 20_000), (11, 21_900), (12, 22_100)] {
+        measured(&mut model, n, 2, rtt);
+    }
+    let selection = select(&model, &local(&[]), &Selection::default());
+    assert_eq!(served(&selection, &[10, 11, 12, 13]), [128, 128, 0, 0], "within a tenth, farther, never measured");
+}
+
+#[test]
+fn weighted_routers_share_within_the_margin() {
+    let mut model = model(&[2, 3, 4]);
+    let heavy = Registration { weight: 3, sequence: 11, ..registration(3, 7, 3) };
+    model.apply(100, &Command::Register { at: 0, registration: heavy });
+    let weighted = ProtocolConfig { policy: Policy::Weighted, margin_ms: 5, ..ProtocolConfig::default() };
+    with_policy(&mut model, weighted);
+    let near = local(&[(2, 10_000), (3, 14_900), (4, 15_100)]);
+    let selection = select(&model, &near, &Selection::default());
+    assert_eq!(served(&selection, &[2, 3, 4]), [64, 192, 0]);
+    // What is in stays until it is markedly beyond, and what was out does not come in.
+    let jitter = select(&model, &local(&[(2, 10_000), (3, 16_400), (4, 15_100)]), &selection);
+    assert_eq!(served(&jitter, &[2, 3, 4]), [64, 192, 0]);
+    let beyond = select(&model, &local(&[(2, 10_000), (3, 17_000), (4, 14_000)]), &jitter);
+    assert_eq!(served(&beyond, &[2, 3, 4]), [128, 0, 128]);
+    // Another gateway becomes the closest of the same ones: nobody moves.
+    let turned = select(&model, &local(&[(2, 14_000), (3, 10_000), (4, 90_000)]), &selection);
+    assert_eq!(turned.get(Destination::any(P41)).unwrap().gateway.0, 3);
+    let owners = |selection: &Selection| {
+        let chosen = selection.chosen(Destination::any(P41)).unwrap();
+        (chosen.side, chosen.owners[chosen.side.number()].clone())
+    };
+    assert_eq!(owners(&turned), owners(&selection));
+    let mut dead = near.clone();
+    dead.unreachable.insert(GatewayId(2));
+    let without = select(&model, &dead, &selection);
+    assert_eq!(served(&without, &[2, 3, 4]), [0, 192, 64], "the rest goes on");
 }
 
 fn member(n: u16, weight: u16) -> (RegistrationKey, Member) {
@@ -366,8 +448,14 @@ proptest! {
         before in prop::collection::vec((2..=4_u16, 0..30_000_u64), 0..3),
         now in prop::collection::vec((2..=4_u16, 0..30_000_u64), 0..3),
         unreachable in prop::collection::btree_set(2..=4_u16, 0..3),
+        policy in prop::sample::select(vec![Policy::Closest, Policy::ClosestRouter, Policy::Weighted]),
+        routers in prop::collection::vec((1..=4_u16, 0..30_000_u32), 0..4),
     ) {
-        let model = model(&at.into_iter().collect::<Vec<_>>());
+        let mut model = model(&at.into_iter().collect::<Vec<_>>());
+        with_policy(&mut model, ProtocolConfig { policy, ..ProtocolConfig::default() });
+        for (n, rtt) in routers {
+            measured(&mut model, n, n, rtt);
+        }
         let previous = select(&model, &local(&before), &Selection::default());
         let now = Local { unreachable: unreachable.into_iter().map(GatewayId).collect(), ..local(&now) };
         let once = select(&model, &now, &previous);

@@ -13,8 +13,9 @@ pub const MAX_WATCHED: usize = 64;
 pub fn watched(own: GatewayId, selection: &Selection) -> BTreeSet<GatewayId> {
     let mut uses: BTreeMap<GatewayId, usize> = BTreeMap::new();
     for (_, chosen) in selection.iter() {
-        let choices = [Some(chosen.choice), chosen.backup];
-        for gateway in choices.into_iter().flatten().map(|choice| choice.gateway).filter(|&gateway| gateway != own) {
+        let choices = [Some(&chosen.choice), chosen.backup.as_ref()];
+        let gateways = choices.into_iter().flatten().flat_map(|choice| &choice.pool).copied();
+        for gateway in gateways.filter(|&gateway| gateway != own) {
             *uses.entry(gateway).or_default() += 1;
         }
     }

@@ -79,6 +79,24 @@ struct Session {
     heard: Duration,
     /// The last keepalive was answered with a challenge already.
     challenged: bool,
+    /// When the last keepalive went out.
+    sent: Option<Duration>,
+    /// Smoothed time from a keepalive to its answer.
+    rtt: Option<Duration>,
+}
+
+impl Session {
+    /// An answer came. A gateway that has not answered before may have had to ask the others first, which says nothing
+    /// of the way.
+    fn measure(&mut self, now: Duration, moved: bool) {
+        let sample = self.sent.take().map(|sent| now.saturating_sub(sent));
+        self.rtt = match (self.rtt, sample) {
+            _ if moved => None,
+            // RFC 6298 §2.
+            (Some(rtt), Some(sample)) => Some((rtt * 7 + sample) / 8),
+            (rtt, sample) => rtt.or(sample),
+        };
+    }
 }
 
 impl RouterCore {
@@ -269,7 +287,9 @@ impl RouterCore {
         self.failures = 0;
         let next = now.mono + self.jittered(keepalive);
         let heard = now.mono;
-        self.state = State::Registered(Session { gateway, keepalive, expires_after, next, heard, challenged: false });
+        let challenged = false;
+        let session = Session { gateway, keepalive, expires_after, next, heard, challenged, sent: None, rtt: None };
+        self.state = State::Registered(session);
         vec![Action::Tell(Event::Registered { gateway, keepalive, expires_after })]
     }
 
@@ -278,6 +298,7 @@ impl RouterCore {
         session.heard = now.mono;
         let to = GatewayId(u16::try_from(ack.gateway).unwrap_or(0));
         let from = std::mem::replace(&mut session.gateway, to);
+        session.measure(now.mono, from != to);
         if from == to { Vec::new() } else { vec![Action::Tell(Event::Moved { from, to })] }
     }
 
@@ -343,6 +364,9 @@ impl RouterCore {
     fn send_keepalive(&mut self, now: Now, cookie: Vec<u8>) -> Vec<Action> {
         let body = self.session_body(now, cookie);
         let signature = self.sign(Domain::Keepalive, &body);
+        if let State::Registered(session) = &mut self.state {
+            session.sent = Some(now.mono);
+        }
         self.send(Kind::Keepalive(Keepalive { body, signature }))
     }
 
@@ -368,7 +392,10 @@ impl RouterCore {
 
     fn session_body(&mut self, now: Now, cookie: Vec<u8>) -> Vec<u8> {
         let sequence = self.next_sequence(now);
-        SessionBody { protocol: self.config.protocol, router: self.config.router, sequence, cookie }.encode()
+        let rtt = if let State::Registered(session) = &self.state { session.rtt } else { None };
+        let rtt_us = rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1));
+        let (protocol, router) = (self.config.protocol, self.config.router);
+        SessionBody { protocol, router, sequence, cookie, rtt_us }.encode()
     }
 
     /// The time in µs, or one more than the last where the clock did not advance.

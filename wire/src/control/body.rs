@@ -114,6 +114,8 @@ pub struct SessionBody {
     pub sequence: u64,
     /// From a challenge; empty if there was none.
     pub cookie: Vec<u8>,
+    /// Smoothed round trip to the gateway that answers keepalives, in µs; 0 while not measured.
+    pub rtt_us: u32,
 }
 
 impl SessionBody {
@@ -125,6 +127,7 @@ impl SessionBody {
             router_port: self.router.port().into(),
             sequence: self.sequence,
             cookie: self.cookie.clone(),
+            rtt_us: self.rtt_us,
         }
         .encode_to_vec()
     }
@@ -137,6 +140,7 @@ impl SessionBody {
             router: router(raw.router_address, raw.router_port)?,
             sequence: raw.sequence,
             cookie: cookie(raw.cookie)?,
+            rtt_us: raw.rtt_us,
         })
     }
 }
@@ -207,7 +211,7 @@ mod tests {
         ) {
             let router = SocketAddrV4::new(ip.into(), port);
             let protocol = ProtocolId(protocol);
-            let session = SessionBody { protocol, router, sequence, cookie: cookie.clone() };
+            let session = SessionBody { protocol, router, sequence, cookie: cookie.clone(), rtt_us: weight.into() };
             prop_assert_eq!(SessionBody::decode(&session.encode()), Ok(session));
             let body = RegisterBody {
                 protocol, provider: ProviderId(provider), router, weight, sequence, cookie,

@@ -11,7 +11,7 @@ use super::super::{Planner, entries, plan};
 use super::whole::reference;
 use super::{Log, OWN, P41, gateway, key, registration, site};
 use crate::model::{
-    Command, Config, Destination, Gateway, LatencySample, MAX_DESTINATIONS, Model, ProtocolConfig, RouterIndex,
+    Command, Config, Destination, Gateway, LatencySample, MAX_DESTINATIONS, Model, Policy, ProtocolConfig, RouterIndex,
 };
 use crate::selection::{Local, Selection, Side, select};
 
@@ -25,7 +25,8 @@ enum Step {
     RemoveGateway(u16),
     Latency(u16, u16, u32),
     Services(u8),
-    Buckets(u16),
+    Protocol(u16, Policy),
+    RouterRtt(u16, u16, u32),
     Rtt(u16, u64),
     Unreachable(u16, bool),
     Dead(u16, bool),
@@ -45,7 +46,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => id.clone().prop_map(Step::RemoveGateway),
         1 => (id.clone(), id.clone(), 0..40_000_u32).prop_map(|(from, to, rtt)| Step::Latency(from, to, rtt)),
         1 => (1..4_u8).prop_map(Step::Services),
-        1 => (4..6_u32).prop_map(|log| Step::Buckets(1 << log)),
+        1 => (4..6_u32, prop::sample::select(vec![Policy::Closest, Policy::ClosestRouter, Policy::Weighted]))
+            .prop_map(|(log, policy)| Step::Protocol(1 << log, policy)),
+        2 => (n.clone(), id.clone(), 0..40_000_u32).prop_map(|(n, id, rtt)| Step::RouterRtt(n, id, rtt)),
         2 => (id.clone(), 0..40_000_u64).prop_map(|(id, rtt)| Step::Rtt(id, rtt)),
         1 => (id, any::<bool>()).prop_map(|(id, unreachable)| Step::Unreachable(id, unreachable)),
         2 => (n, any::<bool>()).prop_map(|(n, dead)| Step::Dead(n, dead)),
@@ -85,10 +88,13 @@ fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
             let services = (1..=count).map(|n| (ServiceIndex(n.into()), Ipv4Addr::new(198, 51, 100, 10 + n))).collect();
             Command::PutConfig { at, config: Config { version, services, ..Config::default() } }
         }
-        Step::Buckets(buckets) => {
+        Step::RouterRtt(n, id, rtt) => {
+            Command::RecordRouterRtts { at, gateway: GatewayId(id), samples: vec![(key(n), rtt)] }
+        }
+        Step::Protocol(buckets, policy) => {
             let mut config = log.model.config().clone();
             config.version += 1;
-            config.protocols.insert(P41, ProtocolConfig { buckets });
+            config.protocols.insert(P41, ProtocolConfig { buckets, policy, margin_ms: 8 });
             Command::PutConfig { at, config }
         }
         Step::Rtt(id, rtt) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{Entry, Key, SiteConfig, entries, gateway};
-use crate::model::{Destination, Model, Registered};
+use crate::model::{Destination, Model, Policy, Registered};
 use crate::selection::{Local, Selection, Side};
 
 /// From the model and the choices, without any of the planner's bookkeeping.
@@ -21,13 +21,16 @@ pub(super) fn reference(
     }
     for (destination, chosen) in selection.iter() {
         for side in Side::ALL {
-            let Some(gateway) = chosen.gateway(side) else { continue };
+            let Some(choice) = chosen.at(side) else { continue };
             let members: Vec<&Registered> = model
                 .registrations()
-                .filter(|r| r.registration.gateway == gateway)
+                .filter(|r| choice.pool.contains(&r.registration.gateway))
                 .filter(|r| Destination::served_by(&r.registration).contains(&destination))
                 .filter(|r| local.is_live(&r.registration))
                 .collect();
+            let sharing: Vec<&Registered> =
+                members.iter().copied().filter(|r| is_close(model, destination, &members, r)).collect();
+            let members = sharing;
             let served = side == chosen.side;
             if let [only] = members[..] {
                 all.extend(served.then(|| entries::demux_router(destination, only.router)));
@@ -46,4 +49,16 @@ pub(super) fn reference(
     let by_key: BTreeMap<_, _> = all.into_iter().map(|entry| (entry.key(), entry)).collect();
     assert_eq!(by_key.len(), count, "two entries have one key");
     by_key
+}
+
+/// By the policy `closest-router`: within a tenth, or a millisecond, of the closest that was measured.
+fn is_close(model: &Model, destination: Destination, all: &[&Registered], one: &Registered) -> bool {
+    let rtt = |registered: &Registered| model.router_rtt(&registered.registration.key);
+    let least = all.iter().filter_map(|registered| rtt(registered)).min();
+    match least {
+        Some(least) if model.config().protocol(destination.protocol).policy == Policy::ClosestRouter => {
+            rtt(one).is_some_and(|rtt| rtt <= least + (least / 10).max(1_000))
+        }
+        _ => true,
+    }
 }

@@ -137,7 +137,7 @@ impl Router {
     fn session_body(&mut self) -> Vec<u8> {
         self.body.sequence += 1;
         let RegisterBody { protocol, router, sequence, cookie, .. } = self.body.clone();
-        SessionBody { protocol, router, sequence, cookie }.encode()
+        SessionBody { protocol, router, sequence, cookie, rtt_us: 0 }.encode()
     }
 
     pub(super) fn keepalive(&mut self) -> Vec<u8> {

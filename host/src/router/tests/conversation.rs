@@ -234,6 +234,23 @@ fn another_gateway_challenges_and_takes_over() {
 }
 
 #[test]
+fn keepalives_tell_the_smoothed_round_trip() {
+    let mut bench = Bench::registered();
+    let mut told = Vec::new();
+    for (round_trip, gateway) in [(8_000, 1), (16_000, 1), (4_000, 2), (4_000, 2), (4_000, 2)] {
+        let keepalive = bench.wait();
+        let [(nonce, Kind::Keepalive(signed))] = &keepalive[..] else { panic!("{keepalive:?}") };
+        let body = SessionBody::decode(&signed.body).unwrap();
+        told.push(body.rtt_us);
+        bench.now.mono += Duration::from_micros(round_trip);
+        let ack = Kind::KeepaliveAck(KeepaliveAck { sequence: body.sequence, gateway });
+        assert_eq!(bench.reply(*nonce, ack), []);
+    }
+    // 8 ms, then 7/8 of that and 1/8 of 16; and nothing of the way to a gateway that had to adopt it first.
+    assert_eq!(told, [0, 8_000, 9_000, 0, 4_000]);
+}
+
+#[test]
 fn one_cookie_is_enough_for_a_keepalive() {
     let mut bench = Bench::registered();
     let keepalive = bench.wait();
