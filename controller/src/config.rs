@@ -10,7 +10,7 @@ use dmux_wire::{GatewayId, ProtocolId, ServiceIndex};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::model::{Config, Ipv4Prefix, ProtocolConfig, Timers};
+use crate::model::{Config, DEFAULT_ALL_PAIRS, Ipv4Prefix, ProtocolConfig, Timers};
 use crate::plan::SiteConfig;
 use crate::probing::ProbeTimers;
 
@@ -164,6 +164,9 @@ pub struct DmuxConfig {
     /// Protocol id → how its routers are chosen.
     #[serde(default)]
     pub protocols: BTreeMap<String, ProtocolConfig>,
+    /// Up to so many gateways, each probes all others; beyond, each probes a few.
+    #[serde(default = "all_pairs_up_to")]
+    pub all_pairs_up_to: u16,
 }
 
 impl DmuxConfig {
@@ -185,7 +188,8 @@ impl DmuxConfig {
             protocols.insert(ProtocolId(id), config.clone());
         }
         let (dmux_prefix, registration) = (self.prefix, self.registration);
-        let config = Config { version: 1, dmux_prefix, services, registration, timers, protocols };
+        let all_pairs_up_to = self.all_pairs_up_to;
+        let config = Config { version: 1, dmux_prefix, services, registration, timers, protocols, all_pairs_up_to };
         config.check().map_err(|why| format!("dmux: {why}"))?;
         Ok(config)
     }
@@ -246,6 +250,10 @@ fn keepalive_ms() -> u32 {
 
 fn expire_after_ms() -> u32 {
     Timers::default().expire_after_ms
+}
+
+fn all_pairs_up_to() -> u16 {
+    DEFAULT_ALL_PAIRS
 }
 
 fn one() -> u64 {

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`model`] | the replicated state: a deterministic state machine |
 //! | [`registration`] | routers' control messages: cookies, certificates, liveness |
-//! | [`probing`] | round trips between gateways |
+//! | [`probing`] | round trips between gateways, and who does not answer |
+//! | [`coordinates`] | distances between gateways that do not probe each other |
 //! | [`punted`] | ARP and ICMP answers |
 //! | [`selection`] | which routers a destination's packets go to |
 //! | [`plan`] | the switch's entries as a function of state and observations, and how to get there |
@@ -15,6 +16,7 @@
 
 pub mod api;
 pub mod config;
+pub mod coordinates;
 pub mod model;
 pub mod plan;
 pub mod probing;

@@ -10,6 +10,7 @@ use super::{
     Change, Command, Config, Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, Model, NodeId, Refusal,
     Reply, SwitchOwner,
 };
+use crate::coordinates::Coordinate;
 
 impl Model {
     /// Applies the command of log index `index`. Pure, deterministic, and the same twice as once.
@@ -26,6 +27,7 @@ impl Model {
             Command::RecordLatencies { at, from, samples } => self.record_latencies(*at, *from, samples),
             Command::PutConfig { config, .. } => self.put_config(config),
             Command::RecordRouterRtts { gateway, samples, .. } => self.record_router_rtts(*gateway, samples),
+            Command::RecordCoordinate { from, coordinate, .. } => self.record_coordinate(*from, *coordinate),
             Command::Drain { at, key, draining } => self.drain(*at, key, *draining),
         };
         outcome.unwrap_or_else(Reply::Refused)
@@ -64,6 +66,7 @@ impl Model {
         if self.state.gateways.remove(&id).is_some() {
             // The owner stays: an epoch that starts anew would let a deposed controller write again.
             self.state.latencies.retain(|&(from, to), _| from != id && to != id);
+            self.state.coordinates.remove(&id);
             self.note(Change::Gateway(id));
         }
         Ok(Reply::Done)
@@ -101,6 +104,18 @@ impl Model {
                     .insert((from, to), Latency { rtt_us: sample.rtt_us, loss_permille, measured_at: at });
                 self.note(Change::Latency(from, to));
             }
+        }
+        Ok(Reply::Done)
+    }
+
+    fn record_coordinate(&mut self, from: GatewayId, coordinate: Coordinate) -> Result<Reply, Refusal> {
+        self.known_gateway(from)?;
+        if !coordinate.is_sane() {
+            let why = "its network coordinate is farther from the origin than anything on Earth".into();
+            return Err(Refusal::BadGateway { gateway: from, why });
+        }
+        if self.state.coordinates.insert(from, coordinate) != Some(coordinate) {
+            self.note(Change::Coordinate(from));
         }
         Ok(Reply::Done)
     }

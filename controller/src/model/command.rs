@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Config, Gateway, LatencySample, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex};
+use crate::coordinates::Coordinate;
 
 /// A change of the replicated state. `at` is the proposer's time in ms since the Unix epoch: the state machine has no
 /// clock of its own. Applying one twice is the same as applying it once, so a proposal whose fate is unknown may be
@@ -112,6 +113,15 @@ pub enum Command {
         gateway: GatewayId,
         /// Router and round trip in µs.
         samples: Vec<(RegistrationKey, u32)>,
+    },
+    /// Where a gateway is on the map of network coordinates, by which others reckon their distance to it.
+    RecordCoordinate {
+        /// When.
+        at: u64,
+        /// The gateway.
+        from: GatewayId,
+        /// Its coordinate.
+        coordinate: Coordinate,
     },
 }
 

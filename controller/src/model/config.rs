@@ -8,7 +8,7 @@ use std::str::FromStr;
 use dmux_wire::{ProtocolId, ServiceIndex};
 use serde::{Deserialize, Serialize};
 
-use super::Ipv4Prefix;
+use super::{Ipv4Prefix, MAX_GATEWAYS};
 
 /// Service addresses at most: each takes a few entries in every switch.
 pub const MAX_SERVICES: usize = 64;
@@ -94,19 +94,24 @@ impl Default for ProtocolConfig {
     }
 }
 
+/// Gateways up to which all pairs are probed, unless configured otherwise: 64 probes a second at each, and 4,032 round
+/// trips in the replicated state.
+pub const DEFAULT_ALL_PAIRS: u16 = 64;
+
 /// Timers that a router is told when it registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
     /// Between two keepalives of a router, ms.
     pub keepalive_ms: u32,
-    /// Silence after which a registration expires, ms; at least three keepalives, so that one lost datagram, and the
-    /// next, remove nobody.
+    /// Silence after which a registration expires, ms, counted from the last keepalive heard; at least two and a half
+    /// keepalive intervals: routers send three in the time of two and a quarter to three, so that one lost datagram, and
+    /// mostly the next, remove nobody.
     pub expire_after_ms: u32,
 }
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { keepalive_ms: 1_000, expire_after_ms: 3_500 }
+        Self { keepalive_ms: 1_000, expire_after_ms: 2_900 }
     }
 }
 
@@ -125,6 +130,9 @@ pub struct Config {
     pub timers: Timers,
     /// The protocols that are not chosen by the defaults.
     pub protocols: BTreeMap<ProtocolId, ProtocolConfig>,
+    /// Up to so many gateways, each probes all others; beyond, each probes a few and the distances are reckoned from
+    /// network coordinates ([`crate::coordinates`]).
+    pub all_pairs_up_to: u16,
 }
 
 impl Default for Config {
@@ -137,6 +145,7 @@ impl Default for Config {
             registration: Ipv4Addr::new(198, 51, 100, 2),
             timers: Timers::default(),
             protocols: BTreeMap::new(),
+            all_pairs_up_to: DEFAULT_ALL_PAIRS,
         }
     }
 }
@@ -176,13 +185,19 @@ impl Config {
                 return Err(format!("service {} at {address} is a second use of that address", index.0));
             }
         }
+        if usize::from(self.all_pairs_up_to) > MAX_GATEWAYS {
+            return Err(format!(
+                "all_pairs_up_to is {}; there are at most {MAX_GATEWAYS} gateways",
+                self.all_pairs_up_to
+            ));
+        }
         let Timers { keepalive_ms, expire_after_ms } = self.timers;
         if keepalive_ms < 100 {
             return Err(format!("timers.keepalive_ms is {keepalive_ms}; at least 100, or keepalives are a flood"));
         }
-        if u64::from(expire_after_ms) < 3 * u64::from(keepalive_ms) {
+        if 2 * u64::from(expire_after_ms) < 5 * u64::from(keepalive_ms) {
             return Err(format!(
-                "timers.expire_after_ms is {expire_after_ms}; at least three times keepalive_ms ({keepalive_ms})"
+                "timers.expire_after_ms is {expire_after_ms}; at least two and a half times keepalive_ms ({keepalive_ms})"
             ));
         }
         if self.protocols.len() > MAX_PROTOCOLS {

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use dmux_wire::GatewayId;
 use serde::{Deserialize, Serialize};
 
-/// Gateways that the cluster holds at most: every gateway probes every other.
+/// Gateways that the cluster holds at most. Up to [`Config::all_pairs_up_to`](super::Config) of them, every gateway probes
+/// every other; beyond, distances are reckoned from network coordinates.
 pub const MAX_GATEWAYS: usize = 1024;
 /// Bytes of a gateway's name at most.
 pub const MAX_GATEWAY_NAME: usize = 64;

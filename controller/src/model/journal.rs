@@ -22,6 +22,8 @@ pub enum Change {
     Latency(GatewayId, GatewayId),
     /// The configuration.
     Config,
+    /// A gateway is somewhere else on the map of network coordinates.
+    Coordinate(GatewayId),
 }
 
 /// A bounded list of (log index, change). Not part of the state: two controllers with the same state may remember

@@ -10,6 +10,7 @@ use super::index::Index;
 use super::journal::Journal;
 use super::register::Tombstones;
 use super::{Change, Config, Gateway, Latency, Registration, RegistrationKey, SwitchOwner};
+use crate::coordinates::Coordinate;
 
 /// Router indices, hence registrations: the size of the `router` table of the switches.
 pub const MAX_REGISTRATIONS: usize = 131_072;
@@ -91,6 +92,7 @@ pub(super) struct State {
     pub(super) last_router: u32,
     /// Likewise for sets.
     pub(super) last_set: u32,
+    pub(super) coordinates: BTreeMap<GatewayId, Coordinate>,
 }
 
 /// The replicated state, an index into it, and a journal of its latest changes. Equal when the states are.
@@ -189,6 +191,11 @@ impl Model {
     /// The recorded round trip in µs between a router and the gateway that hears it.
     pub fn router_rtt(&self, key: &RegistrationKey) -> Option<u32> {
         self.state.router_rtts.get(key).copied()
+    }
+
+    /// The network coordinate that a gateway has published.
+    pub fn coordinate(&self, gateway: GatewayId) -> Option<&Coordinate> {
+        self.state.coordinates.get(&gateway)
     }
 
     /// Every recorded round trip.

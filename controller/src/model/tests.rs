@@ -3,6 +3,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use dmux_wire::{GatewayId, ProtocolId, ProviderId, ServiceIndex};
 
 use super::*;
+use crate::coordinates::Coordinate;
 
 const G1: GatewayId = GatewayId(1);
 const G2: GatewayId = GatewayId(2);
@@ -311,8 +312,9 @@ fn a_configuration_that_contradicts_itself_says_where() {
     assert!(with(|c| c.registration = Ipv4Addr::new(198, 51, 100, 1)).contains("second use"));
     assert!(with(|c| c.services.clear()).contains("services"));
     assert!(with(|c| c.registration = Ipv4Addr::new(192, 0, 2, 1)).contains("outside"));
-    assert!(with(|c| c.timers.expire_after_ms = 2_999).contains("expire_after_ms"));
+    assert!(with(|c| c.timers.expire_after_ms = 2_499).contains("expire_after_ms"));
     assert!(with(|c| c.timers.keepalive_ms = 1).contains("keepalive_ms"));
+    assert!(with(|c| c.all_pairs_up_to = 1_025).contains("all_pairs_up_to"));
     assert!(with(|c| c.dmux_prefix = "0.0.0.0/0".parse().unwrap()).contains("wider"));
 }
 
@@ -408,4 +410,23 @@ fn a_draining_router_says_so_itself_or_an_operator_does_and_the_operator_has_the
     log.apply(Command::Deregister { at: 7_000, key: a.key, sequence: 15 });
     log.router(Registration { sequence: 16, ..a.clone() });
     assert_eq!(since(&log), None, "it came back");
+}
+
+#[test]
+fn a_coordinate_is_kept_while_its_gateway_is_and_nonsense_is_refused() {
+    let mut log = Log::new();
+    let sane = Coordinate { position: [1_000, -2_000, 0], height: 300, error_permille: 120 };
+    let record = |from, coordinate| Command::RecordCoordinate { at: 0, from, coordinate };
+    let before = log.model.applied();
+    log.apply(record(G1, sane));
+    assert_eq!(log.model.coordinate(G1), Some(&sane));
+    log.apply(record(G1, sane));
+    assert_eq!(log.model.changes_since(before), Some(vec![Change::Coordinate(G1)]), "the same is no change");
+    let nonsense = Coordinate { position: [i32::MAX, 0, 0], ..sane };
+    assert!(matches!(refused(log.apply(record(G1, nonsense))), Refusal::BadGateway { .. }));
+    assert!(matches!(refused(log.apply(record(GatewayId(9), sane))), Refusal::UnknownGateway(_)));
+    let restored = Model::restore(&log.model.snapshot().unwrap()).unwrap();
+    assert_eq!(restored.coordinate(G1), Some(&sane));
+    log.apply(Command::RemoveGateway { at: 0, gateway: G1 });
+    assert_eq!(log.model.coordinate(G1), None);
 }

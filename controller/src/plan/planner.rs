@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | a registration | its `router` and `return_source`; `demux` and `bucket` of the two destinations that it serves |
 //! | a gateway, the configuration | the entries of `gateway.rs`; with the configuration, all destinations |
-//! | a round trip, a gateway's reachability | those destinations whose choice changes |
+//! | a round trip, a coordinate, a gateway's reachability | those destinations whose choice changes |
 //! | a router's death or revival | the two destinations that it serves |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,7 +111,9 @@ impl Planner {
         self.plan.applied = model.applied();
         let mut work = Work::of(changes, self.local.gateway);
         if let Some(local) = local {
-            work.distances |= local.rtts != self.local.rtts || local.unreachable != self.local.unreachable;
+            work.distances |= local.rtts != self.local.rtts
+                || local.unreachable != self.local.unreachable
+                || local.by_coordinates != self.local.by_coordinates;
             work.keys.extend(changed_keys(&self.local.dead, &local.dead));
             self.local = local;
         }
@@ -151,15 +153,17 @@ impl Planner {
                 destinations.entry(destination).or_default().insert(key);
             }
         }
-        let mut all = work.all;
+        let mut moved = BTreeSet::new();
         if work.distances {
             let distances = Distances::new(model, &self.local);
-            all |= distances != self.distances;
+            moved = distances.differing(&self.distances);
             self.distances = distances;
         }
-        if all {
+        if work.all || !moved.is_empty() {
             for (destination, _) in model.destinations() {
-                destinations.entry(destination).or_default();
+                if work.all || model.gateways_serving(destination).any(|gateway| moved.contains(&gateway)) {
+                    destinations.entry(destination).or_default();
+                }
             }
         }
         // Set ids that changed hands are given up before any is taken.
@@ -249,6 +253,7 @@ impl Work {
                     work.section = true;
                     work.all = true;
                 }
+                Change::Coordinate(_) => work.distances = true,
                 Change::Latency(from, to) => work.distances |= from == own || to == own,
                 Change::Owner(_) => {}
             }

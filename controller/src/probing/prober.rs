@@ -104,19 +104,19 @@ impl Prober {
         (due, self.due)
     }
 
-    /// Takes a reply that the switch punted. Returns the sample.
+    /// Takes a reply that the switch punted. Returns whose it is, and the sample.
     pub fn reply(
         &mut self,
         now: Duration,
         from: Ipv4Addr,
         sequence: u32,
         stamps: &Stamps,
-    ) -> Result<Duration, ProbeError> {
+    ) -> Result<(GatewayId, Duration), ProbeError> {
         self.notice(now);
         let unexpected = ProbeError::Unexpected { from, sequence };
         let sample = stamps.round_trip();
         let heard = self.peers.values().filter_map(|peer| peer.heard).max();
-        let peer = self.peers.values_mut().find(|p| p.address == from).ok_or(unexpected.clone())?;
+        let (&id, peer) = self.peers.iter_mut().find(|(_, p)| p.address == from).ok_or(unexpected.clone())?;
         // Stamps are looked at only when the reply is expected, and spend it only when they are possible.
         let window = self.timers.interval;
         let sample = match sample {
@@ -131,7 +131,7 @@ impl Prober {
         if silence > 3 * self.timers.watch_interval + LEAST_ALLOWANCE {
             self.peers.values_mut().for_each(|peer| peer.forgive(now, Duration::ZERO));
         }
-        Ok(sample)
+        Ok((id, sample))
     }
 
     /// What is known of every peer.

@@ -15,6 +15,7 @@ use super::switch::{SwitchAction, SwitchEvent, SwitchInput};
 use super::{Clock, Input, Snapshot, io, packets};
 use crate::api::v1::TableUse;
 use crate::config::ControllerConfig;
+use crate::coordinates::Mapper;
 use crate::model::Command;
 use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions};
 use crate::probing::{PeerView, Prober};
@@ -59,6 +60,9 @@ pub(super) struct Actor {
     /// The switch was written or read since `tables` was counted.
     recount: bool,
     next_count: Duration,
+    mapper: Mapper,
+    /// Gateways that nobody need be able to reach at once are probed as the mapper says, these beside.
+    watched: BTreeSet<GatewayId>,
     /// The plan or a distance moved since it was decided whom to watch.
     rewatch: bool,
     next_watch: Duration,
@@ -115,6 +119,8 @@ impl Actor {
             tables: Vec::new(),
             recount: true,
             next_count: Duration::ZERO,
+            mapper: Mapper::new(gateway, super::random_u64()),
+            watched: BTreeSet::new(),
             rewatch: true,
             next_watch: Duration::ZERO,
             observed: 0,
@@ -221,6 +227,11 @@ impl Actor {
                     self.prober.report_failed(peers);
                 }
             }
+            Input::Published(taken) => {
+                if !taken {
+                    self.mapper.publish_failed();
+                }
+            }
         }
     }
 
@@ -270,10 +281,15 @@ impl Actor {
                 return;
             }
             Packet::ProbeReply { from, probe, stamps } => {
-                if probe.origin == self.config.gateway_id()
-                    && let Err(error) = self.prober.reply(now.mono, from, probe.sequence, &stamps)
-                {
-                    tracing::debug!(%error, "probe reply ignored");
+                if probe.origin != self.config.gateway_id() {
+                    return;
+                }
+                match self.prober.reply(now.mono, from, probe.sequence, &stamps) {
+                    Ok((peer, rtt)) => {
+                        let theirs = self.store.read(|r| r.0.coordinate(peer).copied());
+                        self.mapper.sample(now.mono, peer, rtt, theirs.as_ref());
+                    }
+                    Err(error) => tracing::debug!(%error, "probe reply ignored"),
                 }
                 return;
             }
@@ -327,6 +343,18 @@ impl Actor {
     }
 
     fn report_latencies(&mut self, now: Duration) {
+        if let Some(coordinate) = self.mapper.publish(now) {
+            let command = Command::RecordCoordinate { at: unix_ms(), from: self.config.gateway_id(), coordinate };
+            let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
+            tokio::spawn(async move {
+                let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
+                // The actor is gone only when the controller stops.
+                let _ = inputs.send(Input::Published(taken)).await;
+            });
+        }
+        if self.mapper.is_active() {
+            return;
+        }
         let samples = self.prober.report(now);
         if samples.is_empty() {
             return;
@@ -358,20 +386,16 @@ impl Actor {
 
     /// The replicated state moved: plan what changed.
     fn replicated_changed(&mut self) {
-        let me = self.config.gateway_id();
-        let now = self.clock.now();
-        let (delta, peers) = self.store.read(|r| {
-            let peers: Vec<_> = r.0.gateways().filter(|g| g.id != me).map(|g| (g.id, g.unicast)).collect();
-            (self.planner.update(&r.0), peers)
-        });
+        let delta = self.store.read(|r| self.planner.update(&r.0));
         self.reconciler.planned(&delta);
-        self.prober.set_peers(now, peers);
+        self.set_peers(self.clock.now());
         self.rewatch = true;
     }
 
     /// Own observations moved: plan what that changes, without waiting for the cluster (DESIGN §5.4).
     fn observe(&mut self) {
-        let mut local = Local { dead: BTreeMap::new(), ..self.planner.local().clone() };
+        let by_coordinates = self.mapper.is_active();
+        let mut local = Local { dead: BTreeMap::new(), by_coordinates, ..self.planner.local().clone() };
         if self.observed != self.prober.version() {
             self.observed = self.prober.version();
             let view = self.prober.view();
@@ -399,9 +423,26 @@ impl Actor {
         if self.rewatch && now >= self.next_watch {
             (self.rewatch, self.next_watch) = (false, now + WATCH_EVERY);
             let watched = selection::watched(self.config.gateway_id(), self.planner.selection());
-            self.prober.watch(now, &watched);
+            self.watched = watched;
+            self.set_peers(now);
         }
         self.rewatch.then_some(self.next_watch)
+    }
+
+    /// Whom to probe: all others, or where there are too many, some; the watched ones in any case, and who was found
+    /// unreachable until it is not, as it would be taken for reachable again.
+    fn set_peers(&mut self, now: Duration) {
+        let me = self.config.gateway_id();
+        let mut peers = self.store.read(|r| {
+            let gateways: Vec<_> = r.0.gateways().map(|g| (g.id, r.0.coordinate(g.id).copied())).collect();
+            let chosen = self.mapper.neighbours(now, &gateways, r.0.config().all_pairs_up_to.into());
+            let unreachable = &self.planner.local().unreachable;
+            let wanted = |id| chosen.contains(id) || self.watched.contains(id) || unreachable.contains(id);
+            r.0.gateways().filter(|g| g.id != me && wanted(&g.id)).map(|g| (g.id, g.unicast)).collect::<Vec<_>>()
+        });
+        peers.sort_unstable();
+        self.prober.set_peers(now, peers);
+        self.prober.watch(now, &self.watched);
     }
 
     fn send(&mut self, outgoing: &Outgoing) {

@@ -138,7 +138,7 @@ impl Dmux for Api {
                         role: role.into(),
                         epoch: r.0.owner(g.id).map_or(0, |o| o.epoch),
                         rtt_us: peer.and_then(|p| p.rtt).map(|d| d.as_micros() as u32),
-                        reachable: g.id == own || peer.is_some_and(|p| p.reachable),
+                        reachable: g.id == own || peer.is_none_or(|p| p.reachable),
                     }
                 })
                 .collect()

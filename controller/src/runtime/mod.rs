@@ -56,6 +56,8 @@ enum Input {
     Proposed(Token, Result<Reply, Unavailable>),
     /// A latency report has an outcome: the peers in it, and whether it was taken.
     Reported(Vec<GatewayId>, bool),
+    /// A network coordinate's publication has an outcome: whether it was taken.
+    Published(bool),
 }
 
 /// What the operator API shows of the actor.

@@ -1,6 +1,6 @@
 //! The closest gateway, with hysteresis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dmux_wire::GatewayId;
@@ -33,10 +33,17 @@ pub struct Distances {
 }
 
 impl Distances {
-    /// From own measurements, else from what the replicated state says of either direction.
+    /// From own measurements, else from what the replicated state says: the round trip in either direction, or network
+    /// coordinates.
     pub fn new(model: &Model, local: &Local) -> Self {
         let to = model.gateways().map(|gateway| (gateway.id, distance(model, local, gateway.id))).collect();
         Self { to }
+    }
+
+    /// The gateways to which these distances and others differ.
+    pub fn differing(&self, other: &Self) -> BTreeSet<GatewayId> {
+        let both = self.to.keys().chain(other.to.keys()).copied();
+        both.filter(|gateway| self.to.get(gateway) != other.to.get(gateway)).collect()
     }
 
     /// To one gateway.
@@ -53,8 +60,14 @@ fn distance(model: &Model, local: &Local, to: GatewayId) -> Distance {
         let latency = model.latency(local.gateway, to).or_else(|| model.latency(to, local.gateway))?;
         Some(distance_us(latency.rtt_us, latency.loss_permille))
     };
+    let reckoned = || {
+        let (own, theirs) = (model.coordinate(local.gateway)?, model.coordinate(to)?);
+        (own.is_trusted() && theirs.is_trusted()).then(|| own.distance_us(theirs))
+    };
+    // Of figures that are not our own, those that are kept up come first.
+    let others = || if local.by_coordinates { reckoned().or_else(recorded) } else { recorded().or_else(reckoned) };
     let own = local.rtts.get(&to).map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
-    match (local.unreachable.contains(&to), own.or_else(recorded)) {
+    match (local.unreachable.contains(&to), own.or_else(others)) {
         (true, rtt) => Distance::Suspect(rtt.unwrap_or(u64::MAX)),
         (false, Some(rtt)) => Distance::Measured(rtt),
         (false, None) => Distance::Unknown,

@@ -36,12 +36,20 @@ pub struct Local {
     /// Routers that it knows to be dead, each with the sequence of the registration that died: a registration with a
     /// higher one is alive again, even before this map is told.
     pub dead: BTreeMap<RegistrationKey, u64>,
+    /// There are too many gateways to measure all: coordinates count before round trips that were recorded when all were.
+    pub by_coordinates: bool,
 }
 
 impl Local {
     /// A controller that has seen nothing yet.
     pub fn new(gateway: GatewayId) -> Self {
-        Self { gateway, rtts: BTreeMap::new(), unreachable: BTreeSet::new(), dead: BTreeMap::new() }
+        Self {
+            gateway,
+            rtts: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
+            dead: BTreeMap::new(),
+            by_coordinates: false,
+        }
     }
 
     /// Whether packets may be sent to the router.
