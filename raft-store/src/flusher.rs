@@ -2,15 +2,18 @@
 //!
 //! Whoever needs durability queues a job. The thread takes all jobs that wait, syncs once for all of them, and then
 //! completes each. While it syncs, the next group gathers.
+//!
+//! On a simulated disk the same is a task, and a sync takes the time that the simulation says.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use crate::engine::{Engine, EngineError};
 use crate::format::VOTE_FILE;
+use crate::simulated::SyncTime;
 
 type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 
@@ -26,16 +29,28 @@ struct Job {
 /// peers' incarnations are awaited by whoever queues them.
 #[derive(Clone)]
 pub(crate) struct Flusher {
-    jobs: Sender<Job>,
+    jobs: UnboundedSender<Job>,
 }
 
 impl Flusher {
     /// Starts the thread.
     pub(crate) fn start(engine: Arc<dyn Engine>) -> std::io::Result<(Flusher, JoinHandle<()>)> {
-        let (jobs, queue) = channel();
+        let (jobs, queue) = unbounded_channel();
         let thread =
-            std::thread::Builder::new().name("raft-flusher".to_owned()).spawn(move || run(&*engine, &queue))?;
+            std::thread::Builder::new().name("raft-flusher".to_owned()).spawn(move || run(&*engine, queue))?;
         Ok((Flusher { jobs }, thread))
+    }
+
+    /// Starts a task that syncs a simulated disk.
+    pub(crate) fn simulated(engine: Arc<dyn Engine>, time: SyncTime) -> Flusher {
+        let (jobs, mut queue) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(group) = gather(queue.recv().await, &mut queue) {
+                tokio::time::sleep(time()).await;
+                complete(&*engine, group);
+            }
+        });
+        Flusher { jobs }
     }
 
     /// Calls `done` once everything written before this call is durable, or cannot become so.
@@ -68,19 +83,29 @@ impl Flusher {
     }
 }
 
-fn run(engine: &dyn Engine, queue: &Receiver<Job>) {
-    while let Ok(first) = queue.recv() {
-        let group: Vec<Job> = std::iter::once(first).chain(queue.try_iter()).collect();
-        let synced = engine.sync();
-        for job in group {
-            let result = match (&synced, job.vote_file) {
-                (Ok(()), Some(bytes)) => engine.write_file(VOTE_FILE, &bytes),
-                (result, _) => result.clone(),
-            };
-            if let Err(error) = &result {
-                tracing::error!(%error, "a write could not be made durable");
-            }
-            (job.done)(result);
+fn run(engine: &dyn Engine, mut queue: UnboundedReceiver<Job>) {
+    while let Some(group) = gather(queue.blocking_recv(), &mut queue) {
+        complete(engine, group);
+    }
+}
+
+/// The first job and all that wait behind it.
+fn gather(first: Option<Job>, queue: &mut UnboundedReceiver<Job>) -> Option<Vec<Job>> {
+    let first = first?;
+    Some(std::iter::once(first).chain(std::iter::from_fn(|| queue.try_recv().ok())).collect())
+}
+
+/// One sync for all of them.
+fn complete(engine: &dyn Engine, group: Vec<Job>) {
+    let synced = engine.sync();
+    for job in group {
+        let result = match (&synced, job.vote_file) {
+            (Ok(()), Some(bytes)) => engine.write_file(VOTE_FILE, &bytes),
+            (result, _) => result.clone(),
+        };
+        if let Err(error) = &result {
+            tracing::error!(%error, "a write could not be made durable");
         }
+        (job.done)(result);
     }
 }

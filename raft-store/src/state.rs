@@ -125,8 +125,12 @@ fn snapshot_failed(e: &(impl std::error::Error + 'static)) -> StorageError {
 
 /// Runs file IO off the async threads.
 async fn blocking<T: Send + 'static>(
+    engine: &Arc<dyn Engine>,
     f: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, StorageError> {
+    if engine.is_in_memory() {
+        return f().map_err(|e| snapshot_failed(&e));
+    }
     match tokio::task::spawn_blocking(f).await {
         Ok(result) => result.map_err(|e| snapshot_failed(&e)),
         Err(e) => Err(snapshot_failed(&e)),
@@ -211,7 +215,8 @@ impl<A: Application> RaftStateMachine<TypeConfig> for StateMachine<A> {
         let app = decode_app(&snapshot).map_err(|e| snapshot_failed(&e))?;
         let (snapshots, kept) = (self.snapshots.clone(), meta.clone());
         // Durable before openraft purges the log that it replaces.
-        blocking(move || snapshots.keep(&kept, &snapshot)).await?;
+        let engine = self.snapshots.engine.clone();
+        blocking(&engine, move || snapshots.keep(&kept, &snapshot)).await?;
         {
             let mut inner = self.shared.inner.write().unwrap_or_else(PoisonError::into_inner);
             *inner = Inner { app, last_applied: meta.last_log_id, membership: meta.last_membership.clone() };
@@ -222,8 +227,9 @@ impl<A: Application> RaftStateMachine<TypeConfig> for StateMachine<A> {
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<TypeConfig>>, StorageError> {
         let engine = self.snapshots.engine.clone();
-        let read = blocking(move || {
-            engine.read_file(SNAPSHOT_FILE)?.map(|bytes| format::decode_snapshot_file(&bytes)).transpose()
+        let file = engine.clone();
+        let read = blocking(&engine, move || {
+            file.read_file(SNAPSHOT_FILE)?.map(|bytes| format::decode_snapshot_file(&bytes)).transpose()
         });
         Ok(read.await?.map(|(meta, data)| Snapshot { meta, snapshot: Box::new(data) }))
     }
@@ -239,7 +245,8 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let (snapshots, meta, data) = (self.snapshots.clone(), self.meta.clone(), std::mem::take(&mut self.data));
-        let data = blocking(move || snapshots.keep(&meta, &data).map(|()| data)).await?;
+        let engine = self.snapshots.engine.clone();
+        let data = blocking(&engine, move || snapshots.keep(&meta, &data).map(|()| data)).await?;
         Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(data) })
     }
 }

@@ -15,18 +15,19 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::app::Application;
 use crate::batcher::{Batcher, MAX_COMMAND_BYTES};
-use crate::config::{Start, StoreConfig};
+use crate::config::{Listen, Start, StoreConfig};
 use crate::engine::{Engine, SledEngine};
 use crate::error::{MemberError, ProposeError, ReadError, StoreError};
 use crate::flusher::Flusher;
 use crate::log_store::LogStore;
 use crate::members::Members;
 use crate::open::open;
+use crate::simulated::Simulated;
 use crate::start;
 use crate::state::{Shared, StateMachine, restore_failed};
 use crate::status::{Role, Status};
 use crate::transport::proto::membership_reply::Outcome as MemberOutcome;
-use crate::transport::{Dialer, Network, Outcome, Peers, Remote, Service, bind, check_addr, serve};
+use crate::transport::{Dialer, Network, Outcome, Peers, Remote, Service, bind, check_addr, serve, serve_on};
 use crate::types::{Metrics, Raft};
 
 /// Pause before a leader is looked for again.
@@ -99,7 +100,28 @@ impl<A: Application> Store<A> {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_on(engine: Arc<dyn Engine>, config: StoreConfig, initial: A) -> Result<Store<A>, StoreError> {
-        let opened = Store::open_inner(engine.clone(), config, initial).await;
+        Store::open_or_close(engine, None, config, initial).await
+    }
+
+    /// The same in simulated surroundings. `config.listen` only names the node: an address, not a listener.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_simulated(
+        simulated: Simulated,
+        config: StoreConfig,
+        initial: A,
+    ) -> Result<Store<A>, StoreError> {
+        Store::open_or_close(simulated.engine.clone(), Some(simulated), config, initial).await
+    }
+
+    async fn open_or_close(
+        engine: Arc<dyn Engine>,
+        simulated: Option<Simulated>,
+        config: StoreConfig,
+        initial: A,
+    ) -> Result<Store<A>, StoreError> {
+        let opened = Store::open_inner(engine.clone(), simulated, config, initial).await;
         if opened.is_err() {
             // Lets go of the directory, so that a second attempt meets its real error.
             engine.close();
@@ -107,7 +129,12 @@ impl<A: Application> Store<A> {
         opened
     }
 
-    async fn open_inner(engine: Arc<dyn Engine>, config: StoreConfig, initial: A) -> Result<Store<A>, StoreError> {
+    async fn open_inner(
+        engine: Arc<dyn Engine>,
+        simulated: Option<Simulated>,
+        config: StoreConfig,
+        initial: A,
+    ) -> Result<Store<A>, StoreError> {
         start::check(&config)?;
         let (election_min, election_max) = config.timing.election_range(config.node_id)?;
         let draw = || rand::random::<u64>() | 1;
@@ -117,13 +144,27 @@ impl<A: Application> Store<A> {
         if config.start == Start::Existing && !has_history {
             return Err(StoreError::NeverStarted { dir: config.dir });
         }
-        let (listener, addr) = bind(config.listen, config.tls.is_some())?;
+        let (listener, addr) = match (&simulated, config.listen) {
+            (None, listen) => {
+                let (listener, addr) = bind(listen, config.tls.is_some())?;
+                (Some(listener), addr)
+            }
+            (Some(_), Listen::Addr(addr)) => (None, addr),
+            (Some(_), Listen::Bound(_)) => {
+                return Err(StoreError::Config("a simulated member has no listener of its own".to_owned()));
+            }
+        };
         let advertise = config.advertise.unwrap_or_else(|| addr.to_string());
         check_addr(&advertise, config.tls.is_some())?;
 
-        let (flusher, _thread) = Flusher::start(engine.clone())
-            .map_err(|e| StoreError::Config(format!("the flusher thread does not start: {e}")))?;
-        let dialer = Dialer::new(config.tls.as_ref());
+        let flusher = match &simulated {
+            Some(simulated) => Flusher::simulated(engine.clone(), simulated.sync_time.clone()),
+            None => {
+                let started = Flusher::start(engine.clone());
+                started.map_err(|e| StoreError::Config(format!("the flusher thread does not start: {e}")))?.0
+            }
+        };
+        let dialer = Dialer::new(config.tls.as_ref(), simulated.as_ref().map(|s| s.wire.clone()));
         let peers = Arc::new(Peers::new(opened.identity, engine.clone(), flusher.clone(), dialer, opened.peers));
         peers.set_ready(has_history || !start::must_introduce(&config.start, &peers));
         let log = LogStore::new(engine.clone(), flusher, opened.bounds);
@@ -159,9 +200,15 @@ impl<A: Application> Store<A> {
             receiving: Semaphore::new(1),
         };
         let (stop, stopped) = oneshot::channel();
-        if let Err(e) = serve(listener, service, config.tls.as_ref(), stopped) {
-            let _ = raft.shutdown().await;
-            return Err(e);
+        match (listener, &simulated) {
+            (Some(listener), _) => {
+                if let Err(e) = serve(listener, service, config.tls.as_ref(), stopped) {
+                    let _ = raft.shutdown().await;
+                    return Err(e);
+                }
+            }
+            (None, Some(simulated)) => serve_on(&*simulated.wire, &advertise, service),
+            (None, None) => {}
         }
         let (failure, _) = watch::channel(None);
         let store = Store {
@@ -458,6 +505,10 @@ impl<A: Application> Store<A> {
             tracing::warn!(%error, "raft did not stop in order");
         }
         let engine = self.inner.engine.clone();
+        if engine.is_in_memory() {
+            engine.close();
+            return;
+        }
         if tokio::task::spawn_blocking(move || engine.close()).await.is_err() {
             tracing::warn!("closing the directory was interrupted");
         }

@@ -207,6 +207,10 @@ impl Engine for CrashEngine {
         Ok(disk.files.get(name).cloned())
     }
 
+    fn is_in_memory(&self) -> bool {
+        true
+    }
+
     fn close(&self) {
         self.disk().closed = true;
     }

@@ -83,6 +83,11 @@ pub trait Engine: Send + Sync + 'static {
     /// [`EngineError`].
     fn read_file(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError>;
 
+    /// Whether calls return at once, so that nobody needs to make them on a thread of their own.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
+
     /// Lets go of the directory; every later call fails with [`EngineError::Closed`].
     fn close(&self);
 }

@@ -1,6 +1,7 @@
 //! gRPC between members: messages, who may speak, the client and the server side.
 
 mod address;
+mod link;
 mod network;
 mod peers;
 mod remote;
@@ -13,10 +14,11 @@ pub(crate) mod proto {
 }
 
 pub(crate) use address::{bind, check_addr};
+pub use link::{Answer, Call, Carried, Lost, Server, Wire};
 pub(crate) use network::Network;
 pub(crate) use peers::Peers;
 pub(crate) use remote::{Outcome, Remote};
-pub(crate) use service::{Service, serve};
+pub(crate) use service::{Service, serve, serve_on};
 pub(crate) use tls::Dialer;
 
 /// Largest message: an append of 1 MiB, or one entry of the largest size, with room to spare.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tonic::Status;
-use tonic::transport::Channel;
 
+use super::link::Link;
 use super::proto::raft_client::RaftClient;
 use super::proto::{Envelope, Peer};
 use super::{Dialer, MAX_MESSAGE_BYTES};
@@ -21,7 +21,7 @@ const MAX_PEERS: usize = 4096;
 const MAX_CHANNELS: usize = 256;
 
 /// A client of one member.
-pub(crate) type Client = RaftClient<Channel>;
+pub(crate) type Client = RaftClient<Link>;
 
 /// What a node knows of the others.
 pub(crate) struct Peers {
@@ -30,7 +30,7 @@ pub(crate) struct Peers {
     flusher: Flusher,
     dialer: Dialer,
     known: Mutex<BTreeMap<u64, u64>>,
-    channels: Mutex<HashMap<String, Channel>>,
+    channels: Mutex<HashMap<String, Link>>,
     /// False until a bootstrapping node knows every other member: until then it must not vote.
     ready: AtomicBool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::{Code, Request, Status};
 
+use super::link::Lost;
 use super::peers::Peers;
 use super::proto::propose_reply::Outcome as ProtoOutcome;
 use super::proto::{
@@ -64,7 +65,7 @@ fn timed<T>(message: T, within: Duration) -> Request<T> {
 fn never_sent(status: &Status) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = status.source();
     while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
+        if error.is::<tonic::ConnectError>() || error.downcast_ref() == Some(&Lost::Unreached) {
             return true;
         }
         cause = error.source();

@@ -14,13 +14,14 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::peers::Peers;
-use super::proto::raft_server::{Raft as RaftService, RaftServer};
+use super::link::{Server, Wire};
+use super::proto::raft_server::Raft as RaftService;
 use super::proto::{
     HelloReply, HelloRequest, JoinRequest, MembershipReply, Message, ProposeReply, ProposeRequest, ReadIndexReply,
     ReadIndexRequest, RemoveRequest, SnapshotPart, read_index_reply,
 };
 use super::tls::server_tls;
-use super::{MAX_MESSAGE_BYTES, MAX_SNAPSHOT_BYTES, MAX_STREAMS, Outcome};
+use super::{MAX_SNAPSHOT_BYTES, MAX_STREAMS, Outcome};
 use crate::batcher::Batcher;
 use crate::config::TlsConfig;
 use crate::error::StoreError;
@@ -164,6 +165,11 @@ impl RaftService for Service {
     }
 }
 
+/// Answers what comes over a wire to `addr`; whoever has the wire decides for how long.
+pub(crate) fn serve_on(wire: &dyn Wire, addr: &str, service: Service) {
+    wire.listen(addr, Server::new(service));
+}
+
 /// Serves until `stop` resolves or is dropped.
 pub(crate) fn serve(
     listener: TcpListener,
@@ -186,10 +192,7 @@ pub(crate) fn serve(
     if let Some(tls) = tls {
         server = server.tls_config(server_tls(tls)).map_err(|e| StoreError::Tls(super::tls::chain(&e)))?;
     }
-    let service = RaftServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let router = server.add_service(service);
+    let router = server.add_service(Server::new(service).into_inner());
     Ok(tokio::spawn(async move {
         // Tells the peers' connections to end too: one that outlived its node would answer for a stopped raft for
         // ever, and its peer would never dial the next process.

@@ -1,10 +1,12 @@
 //! Dialling and listening, with mutual TLS or on loopback.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 
 use super::address::check_addr;
+use super::link::{Link, Wire};
 use crate::config::TlsConfig;
 use crate::error::StoreError;
 
@@ -14,17 +16,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 /// Makes channels to members.
 pub(crate) struct Dialer {
     tls: Option<ClientTlsConfig>,
+    /// In place of TCP.
+    wire: Option<Arc<dyn Wire>>,
 }
 
 impl Dialer {
-    pub(crate) fn new(tls: Option<&TlsConfig>) -> Dialer {
+    pub(crate) fn new(tls: Option<&TlsConfig>, wire: Option<Arc<dyn Wire>>) -> Dialer {
         let tls = tls.map(|t| {
             ClientTlsConfig::new()
                 .ca_certificate(Certificate::from_pem(&t.ca_pem))
                 .identity(Identity::from_pem(&t.cert_pem, &t.key_pem))
                 .domain_name(t.server_name.clone())
         });
-        Dialer { tls }
+        Dialer { tls, wire }
     }
 
     pub(crate) fn has_tls(&self) -> bool {
@@ -32,8 +36,11 @@ impl Dialer {
     }
 
     /// A channel to `addr` that connects at its first use, and again after it broke.
-    pub(crate) fn dial(&self, addr: &str) -> Result<Channel, StoreError> {
+    pub(crate) fn dial(&self, addr: &str) -> Result<Link, StoreError> {
         check_addr(addr, self.has_tls())?;
+        if let Some(wire) = &self.wire {
+            return Ok(Link::Wire(wire.clone(), addr.to_owned()));
+        }
         let scheme = if self.has_tls() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{addr}"))
             .map_err(|e| StoreError::Config(format!("{addr:?} is not a member's address: {e}")))?
@@ -43,7 +50,7 @@ impl Dialer {
             Some(tls) => endpoint.tls_config(tls.clone()).map_err(|e| StoreError::Tls(chain(&e)))?,
             None => endpoint,
         };
-        Ok(endpoint.connect_lazy())
+        Ok(Link::Tcp(endpoint.connect_lazy()))
     }
 }
 
