@@ -36,8 +36,7 @@ impl Flusher {
     /// Starts the thread.
     pub(crate) fn start(engine: Arc<dyn Engine>) -> std::io::Result<(Flusher, JoinHandle<()>)> {
         let (jobs, queue) = unbounded_channel();
-        let thread =
-            std::thread::Builder::new().name("raft-flusher".to_owned()).spawn(move || run(&*engine, queue))?;
+        let thread = std::thread::Builder::new().name("raft-flusher".to_owned()).spawn(move || run(&*engine, queue))?;
         Ok((Flusher { jobs }, thread))
     }
 

@@ -107,11 +107,7 @@ impl<A: Application> Store<A> {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open_simulated(
-        simulated: Simulated,
-        config: StoreConfig,
-        initial: A,
-    ) -> Result<Store<A>, StoreError> {
+    pub async fn open_simulated(simulated: Simulated, config: StoreConfig, initial: A) -> Result<Store<A>, StoreError> {
         Store::open_or_close(simulated.engine.clone(), Some(simulated), config, initial).await
     }
 

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use dmux_p4rt::client::Session;
 use dmux_raft_store::Store;
 use dmux_wire::GatewayId;
 use tokio::sync::{mpsc, watch};
 
+use super::bare::Inside;
+use super::clock::{Clock, Wall};
 use super::packets::{Packet, Punt};
-use super::replicated::{Replicated, unix_ms};
-use super::switch::{SwitchAction, SwitchEvent, SwitchInput};
-use super::{Clock, Input, Snapshot, io, packets};
+use super::replicated::Replicated;
+use super::switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
+use super::{Input, Snapshot, io, packets};
 use crate::api::v1::TableUse;
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
@@ -51,7 +52,7 @@ pub(super) struct Actor {
     actions: mpsc::Sender<SwitchAction>,
     /// For outcomes of what the actor spawns.
     inputs: mpsc::Sender<Input>,
-    session: watch::Receiver<Option<Session>>,
+    frames: Arc<dyn Frames>,
     snapshot: watch::Sender<Snapshot>,
     packet_ins: u64,
     packet_outs: u64,
@@ -73,6 +74,7 @@ pub(super) struct Actor {
 }
 
 impl Actor {
+    #[allow(clippy::too_many_arguments, reason = "each is a different part, named where it is passed")]
     pub(super) fn new(
         config: Arc<ControllerConfig>,
         store: Store<Replicated>,
@@ -80,7 +82,8 @@ impl Actor {
         secret: [u8; 32],
         actions: mpsc::Sender<SwitchAction>,
         inputs: mpsc::Sender<Input>,
-        session: watch::Receiver<Option<Session>>,
+        frames: Arc<dyn Frames>,
+        wall: Wall,
     ) -> Self {
         let gateway = config.gateway_id();
         let options = ReconcilerOptions {
@@ -107,11 +110,11 @@ impl Actor {
             adopted: false,
             config,
             store,
-            clock: Clock::start(),
+            clock: Clock::start(wall),
             generation: 0,
             actions,
             inputs,
-            session,
+            frames,
             snapshot: watch::channel(snapshot).0,
             packet_ins: 0,
             packet_outs: 0,
@@ -165,8 +168,7 @@ impl Actor {
     }
 
     fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.clock.now(), unix }
+        self.clock.now()
     }
 
     /// Lets every state machine do what is due. Returns when the next thing is.
@@ -179,7 +181,7 @@ impl Actor {
         self.perform(effects);
 
         // Without a switch no probe leaves, and silence would say nothing of the peers.
-        let connected = self.session.borrow().is_some();
+        let connected = self.frames.is_connected();
         let (probes, due) = if connected { self.prober.tick(now.mono) } else { Default::default() };
         wake = due.map_or(wake, |due| wake.min(due));
         for probe in probes {
@@ -231,6 +233,9 @@ impl Actor {
                 if !taken {
                     self.mapper.publish_failed();
                 }
+            }
+            Input::Look(look) => {
+                look.at(Inside { registrar: &self.registrar, planner: &self.planner, reconciler: &self.reconciler })
             }
         }
     }
@@ -344,7 +349,7 @@ impl Actor {
 
     fn report_latencies(&mut self, now: Duration) {
         if let Some(coordinate) = self.mapper.publish(now) {
-            let command = Command::RecordCoordinate { at: unix_ms(), from: self.config.gateway_id(), coordinate };
+            let command = Command::RecordCoordinate { at: self.clock.unix_ms(), from: self.config.gateway_id(), coordinate };
             let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
             tokio::spawn(async move {
                 let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
@@ -360,7 +365,7 @@ impl Actor {
             return;
         }
         let peers: Vec<_> = samples.iter().map(|sample| sample.to).collect();
-        let command = Command::RecordLatencies { at: unix_ms(), from: self.config.gateway_id(), samples };
+        let command = Command::RecordLatencies { at: self.clock.unix_ms(), from: self.config.gateway_id(), samples };
         let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
         tokio::spawn(async move {
             let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
@@ -375,7 +380,7 @@ impl Actor {
         if samples.is_empty() {
             return;
         }
-        let command = Command::RecordRouterRtts { at: unix_ms(), gateway: self.config.gateway_id(), samples };
+        let command = Command::RecordRouterRtts { at: self.clock.unix_ms(), gateway: self.config.gateway_id(), samples };
         let (store, within) = (self.store.clone(), self.propose_within());
         tokio::spawn(async move {
             if let Err(error) = store.propose(command, within).await {
@@ -388,7 +393,7 @@ impl Actor {
     fn replicated_changed(&mut self) {
         let delta = self.store.read(|r| self.planner.update(&r.0));
         self.reconciler.planned(&delta);
-        self.set_peers(self.clock.now());
+        self.set_peers(self.clock.mono());
         self.rewatch = true;
     }
 
@@ -446,9 +451,10 @@ impl Actor {
     }
 
     fn send(&mut self, outgoing: &Outgoing) {
-        let session = self.session.borrow().clone();
-        let Some(session) = session else { return };
-        match session.try_send_packet_out(packets::packet_out(outgoing)) {
+        if !self.frames.is_connected() {
+            return;
+        }
+        match self.frames.send(packets::packet_out(outgoing)) {
             Ok(()) => self.packet_outs = self.packet_outs.saturating_add(1),
             Err(error) => tracing::debug!(%error, "a frame for the switch was dropped"),
         }

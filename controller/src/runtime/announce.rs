@@ -6,7 +6,8 @@ use std::time::Duration;
 use dmux_raft_store::Store;
 use tokio::sync::watch;
 
-use super::replicated::{Replicated, unix_ms};
+use super::clock::Wall;
+use super::replicated::Replicated;
 use crate::config::ControllerConfig;
 use crate::model::{Command, Gateway, Reply};
 
@@ -20,13 +21,14 @@ pub(super) async fn announce(
     config: Arc<ControllerConfig>,
     store: Store<Replicated>,
     epoch: watch::Sender<Option<u64>>,
+    wall: Wall,
 ) {
     let within = Duration::from_millis(config.timers.propose_ms);
     // One number for all attempts of this process, so that a retried claim is told the epoch that it already has.
     let claim = super::random_u64();
     let mut attempts = 0u32;
     loop {
-        match attempt(&config, &store, claim, within).await {
+        match attempt(&config, &store, claim, within, &wall).await {
             Ok(claimed) => {
                 tracing::info!(epoch = claimed, gateway = config.gateway.id, "this controller owns its switch");
                 epoch.send_replace(Some(claimed));
@@ -64,6 +66,7 @@ async fn attempt(
     store: &Store<Replicated>,
     claim: u64,
     within: Duration,
+    wall: &Wall,
 ) -> Result<u64, String> {
     // What we compare with must be what the cluster has, not what our copy had before we were away.
     store.linearizable(within).await.map_err(|e| e.to_string())?;
@@ -77,7 +80,7 @@ async fn attempt(
     let wanted = config.dmux.to_cluster()?;
     let current = store.read(|r| r.0.config().clone());
     if current.version == 0 {
-        propose(Command::PutConfig { at: unix_ms(), config: wanted }).await?;
+        propose(Command::PutConfig { at: wall.unix_ms(), config: wanted }).await?;
     } else if (crate::model::Config { version: current.version, ..wanted }) != current {
         tracing::warn!(
             version = current.version,
@@ -92,9 +95,9 @@ async fn attempt(
         node: config.node,
     };
     if store.read(|r| r.0.gateway(gateway.id) != Some(&gateway)) {
-        propose(Command::PutGateway { at: unix_ms(), gateway }).await?;
+        propose(Command::PutGateway { at: wall.unix_ms(), gateway }).await?;
     }
-    let claim = Command::ClaimSwitch { at: unix_ms(), gateway: config.gateway_id(), node: config.node, claim };
+    let claim = Command::ClaimSwitch { at: wall.unix_ms(), gateway: config.gateway_id(), node: config.node, claim };
     match propose(claim).await? {
         Reply::Claimed { epoch } => Ok(epoch),
         other => Err(format!("the cluster answered a claim with {other:?}")),

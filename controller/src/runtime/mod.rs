@@ -11,6 +11,8 @@
 mod actor;
 mod announce;
 mod api;
+mod bare;
+mod clock;
 mod config_api;
 mod io;
 mod packets;
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dmux_p4rt::client::{Session, Target};
 use dmux_raft_store::{Listen, Start, Store, StoreConfig, StoreError, Timing, TlsConfig};
@@ -38,9 +40,12 @@ use crate::plan;
 use crate::probing::PeerView;
 use crate::registration::{Authorities, AuthorityError, Token, Unavailable};
 
+pub use bare::{Bare, Inside, Parts, SwitchInputs};
+pub use clock::Wall;
 pub use io::{read_back, write};
 pub use pipeline::{Pipeline, PipelineError};
 pub use replicated::Replicated;
+pub use switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 
 /// Inputs that may wait for the actor.
 const INPUT_QUEUE: usize = 4096;
@@ -58,6 +63,8 @@ enum Input {
     Reported(Vec<GatewayId>, bool),
     /// A network coordinate's publication has an outcome: whether it was taken.
     Published(bool),
+    /// Somebody wants to look inside.
+    Look(bare::Look),
 }
 
 /// What the operator API shows of the actor.
@@ -131,6 +138,7 @@ impl Controller {
         let api = listener.local_addr().map_err(api_error)?;
         let store = Store::open(store_config(&config, start)?, Replicated::default()).await?;
 
+        let wall = Wall::system();
         let (epoch_tx, epoch) = watch::channel(None);
         let (session_tx, session) = watch::channel::<Option<Session>>(None);
         let (inputs, input_rx) = mpsc::channel(INPUT_QUEUE);
@@ -145,15 +153,23 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
-        let actor =
-            actor::Actor::new(config.clone(), store.clone(), authorities, secret, actions, inputs, session.clone());
+        let actor = actor::Actor::new(
+            config.clone(),
+            store.clone(),
+            authorities,
+            secret,
+            actions,
+            inputs,
+            Arc::new(session.clone()),
+            wall.clone(),
+        );
         let service = api::Api::new(config.clone(), store.clone(), session, epoch, actor.snapshot());
 
         let mut tasks = JoinSet::new();
         tasks.spawn(named("switch session", switch.run()));
         tasks.spawn(named("actor", actor.run(input_rx)));
         tasks.spawn(named("operator API", service.serve(listener)));
-        let announced = announce::announce(config.clone(), store.clone(), epoch_tx);
+        let announced = announce::announce(config.clone(), store.clone(), epoch_tx, wall);
         // It ends when the cluster has taken note, which is no reason to stop.
         tokio::spawn(announced);
         Ok(Self { config, store, tasks, api })
@@ -226,22 +242,4 @@ fn random_bytes() -> Option<[u8; 32]> {
 fn random_u64() -> u64 {
     let bytes = random_bytes().unwrap_or_default();
     u64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
-}
-
-/// The clock of the actor's state machines.
-#[derive(Debug, Clone, Copy)]
-struct Clock(Instant);
-
-impl Clock {
-    fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn at(&self, moment: Duration) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.0 + moment)
-    }
 }

@@ -1,7 +1,5 @@
 //! The model as the application of the replicated log.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use dmux_raft_store::{Application, RestoreError};
 
 use crate::model::{Command, Model, Reply};
@@ -34,9 +32,4 @@ impl Application for Replicated {
     fn restore(_version: u16, bytes: &[u8]) -> Result<Self, RestoreError> {
         Model::restore(bytes).map(Self).map_err(|e| RestoreError(e.to_string()))
     }
-}
-
-/// The time stamp of a command: ms since the Unix epoch.
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }

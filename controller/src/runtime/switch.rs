@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dmux_p4rt::ElectionId;
 use dmux_p4rt::client::{Arbitration, Commit, Event, Events, Session, SessionError, Target};
-use dmux_p4rt::p4::v1::PacketIn;
+use dmux_p4rt::p4::v1::{PacketIn, PacketOut};
 use tokio::sync::{mpsc, watch};
 
 use super::pipeline::Pipeline;
@@ -19,7 +19,7 @@ const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// What the switch did, and in which session: an answer from before a reconnect says nothing about now.
 #[derive(Debug)]
-pub(super) struct SwitchInput {
+pub struct SwitchInput {
     /// Counts connections.
     pub generation: u64,
     /// What happened.
@@ -28,7 +28,7 @@ pub(super) struct SwitchInput {
 
 /// Something that the switch did.
 #[derive(Debug)]
-pub(super) enum SwitchEvent {
+pub enum SwitchEvent {
     /// An answer, or a change of the session.
     Reconcile(plan::Event),
     /// A punted frame.
@@ -37,9 +37,34 @@ pub(super) enum SwitchEvent {
 
 /// An action for the session of a generation.
 #[derive(Debug)]
-pub(super) struct SwitchAction {
+pub struct SwitchAction {
+    /// The session that it is for.
     pub generation: u64,
+    /// What to do.
     pub action: Action,
+}
+
+/// Takes frames for the switch to send. The switch behind it comes and goes.
+pub trait Frames: Send + Sync + 'static {
+    /// Whether it is there.
+    fn is_connected(&self) -> bool;
+
+    /// Sends a frame, without waiting.
+    ///
+    /// # Errors
+    /// Why it was dropped.
+    fn send(&self, packet: PacketOut) -> Result<(), String>;
+}
+
+impl Frames for watch::Receiver<Option<Session>> {
+    fn is_connected(&self) -> bool {
+        self.borrow().is_some()
+    }
+
+    fn send(&self, packet: PacketOut) -> Result<(), String> {
+        let session = self.borrow().clone().ok_or("there is no session")?;
+        session.try_send_packet_out(packet).map_err(|e| e.to_string())
+    }
 }
 
 /// What the task works with.

@@ -13,8 +13,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::peers::Peers;
 use super::link::{Server, Wire};
+use super::peers::Peers;
 use super::proto::raft_server::Raft as RaftService;
 use super::proto::{
     HelloReply, HelloRequest, JoinRequest, MembershipReply, Message, ProposeReply, ProposeRequest, ReadIndexReply,
