@@ -32,6 +32,8 @@ pub(super) async fn announce(
             Ok(claimed) => {
                 tracing::info!(epoch = claimed, gateway = config.gateway.id, "this controller owns its switch");
                 epoch.send_replace(Some(claimed));
+                // Who waits for the next epoch must not be told without end that there will be none.
+                epoch.closed().await;
                 return;
             }
             Err(why) => {
