@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("dmux-softswitch", &["dmux-p4rt", "dmux-wire"]),
     ("dmux-controller", &["dmux-raft-store", "dmux-tables", "dmux-p4rt", "dmux-wire"]),
     ("dmux-host", &["dmux-wire"]),
+    ("dmux-simtest", &["dmux-controller", "dmux-host", "dmux-p4rt", "dmux-raft-store", "dmux-tables", "dmux-wire"]),
     ("dmux-conformance", &["dmux-softswitch", "dmux-p4rt", "dmux-wire"]),
 ];
 const FREE: &[&str] = &["dmux", "dmux-bench"];
