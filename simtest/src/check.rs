@@ -45,19 +45,36 @@ fn moved_to(model: &Model) -> u8 {
     model.config().services.get(&MOVED_SERVICE).map_or(0, |address| address.octets()[3])
 }
 
+/// Who is registered where, briefly.
+fn registered(model: &Model) -> String {
+    let each = model.registrations().map(|r| {
+        let registration = &r.registration;
+        format!(
+            "{}@{} #{}",
+            registration.key.router.ip().octets()[3] - 100,
+            registration.gateway,
+            registration.sequence
+        )
+    });
+    each.collect::<Vec<_>>().join(", ")
+}
+
 impl Histories {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes what a node's copy has come to: the same at the same index as everybody's, for ever.
-    pub fn note(&self, site: Site, store: &Store<Replicated>) {
+    pub fn note(&self, world: &World, site: Site, store: &Store<Replicated>) {
         let (index, digest, version, moved) = store.read(|r| {
             let bytes = r.0.snapshot().unwrap_or_default();
             (r.0.applied(), crc32fast::hash(&bytes), r.0.config().version, moved_to(&r.0))
         });
         let mut seen = self.seen();
-        seen.top = seen.top.max(index);
+        if index > seen.top {
+            seen.top = index;
+            world.tell(|| format!("index {index}: {}", store.read(|r| registered(&r.0))));
+        }
         let (before, first) = *seen.digests.entry(index).or_insert((digest, site));
         if before != digest {
             seen.broken.get_or_insert(format!(
@@ -181,7 +198,7 @@ fn acknowledged_are_there(
         return Ok(());
     }
     for (n, router) in routers.iter().enumerate() {
-        let Some(accepted) = router.belief().accepted else { continue };
+        let Some(accepted) = router.belief().accepted.filter(|_| router.is_running()) else { continue };
         let recently = world.now().saturating_sub(accepted) < CERTAIN;
         if recently && newest.read(|r| r.0.registration(&router::key(n)).is_none()) {
             return Err(format!("router {n} was told at {accepted:?} that it is registered, and is not"));

@@ -36,7 +36,7 @@ pub struct Net(Mutex<State>);
 struct State {
     random: StdRng,
     /// One way, between sites.
-    distances: Vec<Vec<Duration>>,
+    distances: BTreeMap<(Site, Site), Duration>,
     /// What is sent from the first to the second does not arrive.
     cut: BTreeSet<(Site, Site)>,
     weather: Weather,
@@ -51,16 +51,22 @@ struct Member {
     server: Server,
 }
 
+impl State {
+    fn way(&self, from: Site, to: Site) -> Duration {
+        self.distances.get(&(from, to)).copied().unwrap_or_default()
+    }
+}
+
 impl Net {
     /// Sites at random distances.
     pub fn new(seed: u64, sites: usize) -> Arc<Self> {
         let mut random = StdRng::seed_from_u64(seed);
-        let mut distances = vec![vec![Duration::from_micros(200); sites]; sites];
+        let mut distances = BTreeMap::new();
         for a in 0..sites {
+            distances.insert((a, a), Duration::from_micros(200));
             for b in a + 1..sites {
                 let way = Duration::from_micros(random.random_range(2_000..30_000));
-                distances[a][b] = way;
-                distances[b][a] = way;
+                distances.extend([((a, b), way), ((b, a), way)]);
             }
         }
         Arc::new(Self(Mutex::new(State {
@@ -135,7 +141,7 @@ impl Net {
         let weather = state.weather;
         let copies = 1 + usize::from(state.random.random_bool(weather.duplicates));
         let lost = state.random.random_bool(weather.loss);
-        let way = state.distances[from][to];
+        let way = state.way(from, to);
         let times = (0..copies).map(|_| way + weather.jitter.mul_f64(state.random.random_range(0.0..1.0)));
         let times: Vec<_> = times.collect();
         if lost { Vec::new() } else { times }
@@ -150,7 +156,7 @@ impl Net {
         let weather = state.weather;
         let jitter = weather.jitter.mul_f64(state.random.random_range(0.0..1.0));
         let again = if state.random.random_bool(weather.loss) { Duration::from_millis(250) } else { Duration::ZERO };
-        Some(state.distances[from][to] + jitter + again)
+        Some(state.way(from, to) + jitter + again)
     }
 
     fn member(&self, addr: &str) -> Option<Member> {

@@ -157,7 +157,7 @@ impl Node {
             connected,
         };
         let session: JoinHandle<()> = tokio::spawn(session.run());
-        let follow: JoinHandle<()> = tokio::spawn(follow(store.clone(), self.histories.clone(), site));
+        let follow: JoinHandle<()> = tokio::spawn(follow(world.clone(), store.clone(), self.histories.clone(), site));
         let tasks = vec![session.abort_handle(), follow.abort_handle()];
         self.running = Some(Running { store, bare, tasks });
         Ok(())
@@ -184,10 +184,10 @@ impl Node {
 }
 
 /// Notes what a store has applied.
-async fn follow(store: Store<Replicated>, histories: Arc<Histories>, site: Site) {
+async fn follow(world: Arc<World>, store: Store<Replicated>, histories: Arc<Histories>, site: Site) {
     let mut changed = store.changed();
     loop {
-        histories.note(site, &store);
+        histories.note(&world, site, &store);
         if changed.changed().await.is_err() {
             return;
         }

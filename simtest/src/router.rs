@@ -29,7 +29,7 @@ pub fn protocol(n: usize) -> ProtocolId {
 
 /// Whose the `n`th router is.
 pub fn provider(n: usize) -> ProviderId {
-    ProviderId(if n % 2 == 0 { 7 } else { 8 })
+    ProviderId(if n.is_multiple_of(2) { 7 } else { 8 })
 }
 
 /// What the `n`th router registers.

@@ -18,7 +18,8 @@ const MAX_TOLD: usize = 3;
 fn one(seed: u64, aloud: bool) -> Result<Report, Failure> {
     let thread = std::thread::spawn(move || {
         entropy::seed_thread(seed);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
         runtime.block_on(run(seed, aloud))
     });
     thread.join().unwrap_or_else(|_| Err(Failure { seed, what: "it panicked".into(), story: Vec::new() }))
