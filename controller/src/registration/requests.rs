@@ -72,14 +72,25 @@ impl Registrar {
         if let Some(known) = known {
             let repeated = known.sequence == body.sequence && known.gateway == self.gateway && session.is_some();
             if repeated && is_signed(&known.public_key, Domain::Register, &request.body, &request.signature) {
-                // The answer was lost.
+                // The answer was lost. What is under way otherwise is its expiry, and then nobody knows whether it is
+                // still registered.
+                if self.pending.room(&key, body.sequence) == Room::Other {
+                    return Err(busy());
+                }
+                // Whoever is told that it is registered must stay so for as long as it was told; a replay lengthens
+                // that by no more than the age that a cookie may have.
+                let revived = self.sessions.heard(now, &key, body.sequence, Duration::from_millis(expire_ms.into()));
                 let accepted = Accepted {
                     keepalive_interval_ms: keepalive_ms,
                     expires_after_ms: expire_ms,
                     gateway: self.gateway.0.into(),
                     sequence: body.sequence,
                 };
-                return Ok(answer(asker, Kind::Accepted(accepted), Proven::Yes));
+                let mut effects = answer(asker, Kind::Accepted(accepted), Proven::Yes);
+                if revived {
+                    effects.push(Effect::Liveness { key, alive: true });
+                }
+                return Ok(effects);
             }
             let have = session.map_or(known.sequence, |s| s.last_sequence);
             check_sequence(have, body.sequence)?;

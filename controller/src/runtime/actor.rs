@@ -349,7 +349,8 @@ impl Actor {
 
     fn report_latencies(&mut self, now: Duration) {
         if let Some(coordinate) = self.mapper.publish(now) {
-            let command = Command::RecordCoordinate { at: self.clock.unix_ms(), from: self.config.gateway_id(), coordinate };
+            let command =
+                Command::RecordCoordinate { at: self.clock.unix_ms(), from: self.config.gateway_id(), coordinate };
             let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
             tokio::spawn(async move {
                 let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
@@ -380,7 +381,8 @@ impl Actor {
         if samples.is_empty() {
             return;
         }
-        let command = Command::RecordRouterRtts { at: self.clock.unix_ms(), gateway: self.config.gateway_id(), samples };
+        let command =
+            Command::RecordRouterRtts { at: self.clock.unix_ms(), gateway: self.config.gateway_id(), samples };
         let (store, within) = (self.store.clone(), self.propose_within());
         tokio::spawn(async move {
             if let Err(error) = store.propose(command, within).await {

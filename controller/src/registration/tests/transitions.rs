@@ -44,6 +44,29 @@ fn a_stale_cookie_is_answered_with_a_new_one() {
     assert!(matches!(site.send(&router.register())[..], [Kind::Accepted(_)]));
 }
 
+/// Found by simulated clusters (seeds 728 and 882 of the first thousand).
+#[test]
+fn who_is_told_again_that_it_is_registered_stays_so_as_long_as_it_was_told() {
+    let (mut site, mut router, _) = setup();
+    site.prove(&mut router);
+    let message = router.register();
+    assert!(matches!(site.send(&message)[..], [Kind::Accepted(_)]));
+    let expire = ms(site.model.config().timers.expire_after_ms.into());
+    site.pass(expire - ms(1));
+    assert!(matches!(site.send(&message)[..], [Kind::Accepted(_)]));
+    site.pass(expire - ms(1));
+    site.tick();
+    assert!(site.registered().is_some());
+    // Its expiry is on its way: it may be gone already.
+    site.pass(ms(1));
+    let (expiry, _) = site.registrar.tick(site.now, &site.model);
+    let replies = site.send(&message);
+    let [reply] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!(refusal(reply).0, RefusalCode::Busy);
+    site.carry_out(expiry);
+    assert!(site.registered().is_none());
+}
+
 #[test]
 fn a_lost_answer_is_given_again_and_a_request_under_way_is_not_repeated() {
     let (mut site, mut router, _) = setup();
