@@ -7,9 +7,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["../proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("api.binpb");
     std::fs::write(out, descriptors.encode_to_vec())?;
-    for file in files {
-        println!("cargo:rerun-if-changed=../proto/{file}");
-    }
-    tonic_prost_build::configure().type_attribute(".", "#[derive(serde::Serialize)]").compile_fds(descriptors)?;
+    println!("cargo:rerun-if-changed=../proto/dmux/api/v1");
+    tonic_prost_build::configure()
+        .type_attribute(".", "#[derive(serde::Serialize)]")
+        .type_attribute("dmux.api.v1.Event.what", "#[serde(rename_all = \"snake_case\")]")
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
  *
  *   port_role ─▶ parsed? for us? ─▶ IPv4 header sane? ─▶ source_guard (WAN only)
  *
- * Leaves meta.path as transit (from the WAN), originate or packet_out (from the controller), or a drop reason.
+ * Leaves meta.path as transit (from the WAN, or sent as if), originate or packet_out (from the controller), or a drop reason.
  */
 
 #ifndef DMUX_ADMIT_P4
@@ -73,12 +73,14 @@ control Admit(inout headers_t hdr, inout metadata_t meta) {
                 meta.drop_reason = DropReason.NO_PORT_ROLE;
             } else if (meta.parse_failed) {
                 meta.drop_reason = DropReason.PARSE_ERROR;
-            } else if (hdr.packet_out.submit_to_ingress == 0) {
+            } else if (hdr.packet_out.submit_to_ingress == SUBMIT_NONE) {
                 meta.path = Path.PACKET_OUT;
                 /* Neither a port that cannot be, nor back to the controller without a packet_in header. */
                 if (hdr.packet_out.egress_port >= (bit<16>)CPU_PORT) {
                     meta.drop_reason = DropReason.NO_PORT_ROLE;
                 }
+            } else if (hdr.packet_out.submit_to_ingress == SUBMIT_AS_RECEIVED) {
+                meta.path = Path.TRANSIT;
             } else {
                 meta.path = Path.ORIGINATE;
             }
@@ -94,7 +96,7 @@ control Admit(inout headers_t hdr, inout metadata_t meta) {
         }
         if (meta.drop_reason == DropReason.NONE && hdr.ipv4.isValid()) {
             check_ipv4.apply(hdr, meta);
-            if (meta.drop_reason == DropReason.NONE && meta.path == Path.TRANSIT) {
+            if (meta.drop_reason == DropReason.NONE && meta.role == ROLE_WAN) {
                 source_guard.apply();
             }
         }

@@ -85,6 +85,10 @@ control Route(in headers_t hdr, inout metadata_t meta) {
             /* A later fragment has no ports, so local_service cannot know it: say what is really wrong with it. */
             if (hdr.ipv4.more_fragments == 1 || hdr.ipv4.fragment_offset != 0) {
                 meta.drop_reason = DropReason.FRAGMENT;
+            } else if (meta.path == Path.BACK) {
+                /* The client is one of our own addresses: an answer to what the controller has sent as received. */
+                meta.drop_reason = DropReason.NONE;
+                meta.punt_reason = PuntReason.RETURN;
             }
         }
     }

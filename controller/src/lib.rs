@@ -9,6 +9,8 @@
 //! | [`punted`] | ARP and ICMP answers |
 //! | [`selection`] | which routers a destination's packets go to |
 //! | [`plan`] | the switch's entries as a function of state and observations, and how to get there |
+//! | [`explain`] | why a client's packets go where they go, and which entries take them there |
+//! | [`watching`] | what changed, for who watches |
 //! | [`config`] | the configuration file |
 //! | [`runtime`] | the tasks that connect all of these to Raft, the switch and the operator |
 //!
@@ -17,6 +19,7 @@
 pub mod api;
 pub mod config;
 pub mod coordinates;
+pub mod explain;
 pub mod model;
 pub mod plan;
 pub mod probing;
@@ -24,3 +27,4 @@ pub mod punted;
 pub mod registration;
 pub mod runtime;
 pub mod selection;
+pub mod watching;

@@ -1,15 +1,10 @@
 //! `dmux get …`: what a controller knows, as a table or as JSON.
 
-use std::time::Duration;
-
-use anyhow::Context;
 use clap::{Args, ValueEnum};
-use comfy_table::{Table, presets};
-use dmux_controller::api::v1::dmux_client::DmuxClient;
+use comfy_table::Table;
 use dmux_controller::api::v1::{Gateway, GetRequest, Latency, Router, Switch, TableUse};
 
-/// How long a controller may take to answer; it asks its peers within that time.
-const DEADLINE: Duration = Duration::from_secs(5);
+use crate::api_client::{ApiArgs, micros, refused, table, to_json};
 
 /// What to show.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -40,9 +35,8 @@ pub enum Output {
 pub struct GetArgs {
     /// What to show.
     resource: Resource,
-    /// API address of any controller.
-    #[arg(long, env = "DMUX_API", default_value = "127.0.0.1:51710", value_name = "HOST:PORT")]
-    api: String,
+    #[command(flatten)]
+    api: ApiArgs,
     /// Output format.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
@@ -53,46 +47,29 @@ pub struct GetArgs {
 
 /// Asks and prints.
 pub async fn run(args: GetArgs) -> anyhow::Result<()> {
-    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", args.api))
-        .with_context(|| format!("--api {}: give HOST:PORT of a controller's API", args.api))?
-        .connect_timeout(DEADLINE)
-        .timeout(DEADLINE)
-        .connect()
-        .await
-        .with_context(|| {
-            format!(
-                "no controller answers at {}: start one (`dmux controller --config …`, or `dmux lab --hold`) or give \
-                 another address with --api",
-                args.api
-            )
-        })?;
-    let mut client = DmuxClient::new(channel);
+    let mut client = args.api.connect().await?;
     let request = GetRequest { local: args.local };
     let (json, wide) = (args.output == Output::Json, args.output == Output::Wide);
     let text = match args.resource {
         Resource::Gateways => {
-            let answer = client.get_gateways(request).await?.into_inner();
+            let answer = client.get_gateways(request).await.map_err(refused)?.into_inner();
             if json { to_json(&answer.gateways)? } else { gateways(&answer.gateways, wide) }
         }
         Resource::Routers => {
-            let answer = client.get_routers(request).await?.into_inner();
+            let answer = client.get_routers(request).await.map_err(refused)?.into_inner();
             if json { to_json(&answer.routers)? } else { routers(&answer.routers, wide) }
         }
         Resource::Latencies => {
-            let answer = client.get_latencies(request).await?.into_inner();
+            let answer = client.get_latencies(request).await.map_err(refused)?.into_inner();
             if json { to_json(&answer.latencies)? } else { latencies(&answer.latencies, wide) }
         }
         Resource::Switches => {
-            let answer = client.get_switches(request).await?.into_inner();
+            let answer = client.get_switches(request).await.map_err(refused)?.into_inner();
             if json { to_json(&answer.switches)? } else { switches(&answer.switches, wide) }
         }
     };
     println!("{text}");
     Ok(())
-}
-
-fn to_json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
-    serde_json::to_string_pretty(value).context("encoding the answer as JSON")
 }
 
 /// A table, some columns of which are there only if it is wide.
@@ -104,10 +81,8 @@ struct Columns {
 
 impl Columns {
     fn new(header: &[&str], more: &[&str], wide: bool) -> Self {
-        let mut table = Table::new();
-        let shown = header.iter().chain(more.iter().filter(|_| wide));
-        table.load_style(presets::NOTHING).set_header(shown.copied());
-        Self { table, narrow: header.len(), wide }
+        let shown: Vec<_> = header.iter().chain(more.iter().filter(|_| wide)).copied().collect();
+        Self { table: table(&shown), narrow: header.len(), wide }
     }
 
     fn row(&mut self, cells: impl IntoIterator<Item = String>) {
@@ -118,10 +93,6 @@ impl Columns {
     fn text(self) -> String {
         self.table.to_string()
     }
-}
-
-fn micros(us: u32) -> String {
-    format!("{:.1} ms", f64::from(us) / 1000.0)
 }
 
 fn age(at_ms: u64) -> String {

@@ -1,13 +1,17 @@
 //! The one binary of dmux.
 
+mod api_client;
 mod ca_cmd;
 mod config_cmd;
 mod controller_cmd;
+mod explain_cmd;
 mod get_cmd;
 mod lab;
+mod ping_cmd;
 mod router_cmd;
 mod signals;
 mod switch_cmd;
+mod watch_cmd;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -40,6 +44,12 @@ enum Command {
     Config(config_cmd::ConfigArgs),
     /// Show what a controller knows.
     Get(get_cmd::GetArgs),
+    /// Show which router a client's packets reach, why no other, and the switch's entries that take them there.
+    Explain(explain_cmd::ExplainArgs),
+    /// Show what happens on a controller as it happens, one line an event.
+    Watch(watch_cmd::WatchArgs),
+    /// Send packets through the data plane to whichever router they reach, and show who answers and how long it takes.
+    Ping(ping_cmd::PingArgs),
     /// Three gateways, three routers and two clients on this machine: see it work, without root or configuration.
     Lab(lab::LabArgs),
 }
@@ -50,10 +60,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The lab's own lines are for people; only what goes wrong belongs beside them.
+    // What other commands print is for people; only what goes wrong belongs beside it.
     // openraft tells every vote at "info"; the store says what an operator has to know.
-    let quiet = matches!(cli.command, Command::Lab(_) | Command::Config(_) | Command::Get(_) | Command::Ca(_));
-    let default_level = if quiet { "warn" } else { "info,openraft=warn" };
+    let daemon = matches!(cli.command, Command::Controller(_) | Command::Switch(_) | Command::Router(_));
+    let default_level = if daemon { "info,openraft=warn" } else { "warn" };
     let log = if let Command::Switch(args) = &cli.command { Some(&args.log) } else { None };
     let filter = match log.and_then(switch_cmd::LogArgs::filter) {
         Some(filter) => EnvFilter::new(filter),
@@ -90,6 +100,9 @@ fn main() -> ExitCode {
             Command::Router(args) => router_cmd::run(args).await,
             Command::Config(args) => config_cmd::run(args).await,
             Command::Get(args) => get_cmd::run(args).await,
+            Command::Explain(args) => explain_cmd::run(args).await,
+            Command::Watch(args) => watch_cmd::run(args).await,
+            Command::Ping(args) => ping_cmd::run(args).await,
             Command::Lab(args) => lab::run(args).await,
         }
     });

@@ -5,12 +5,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The steps that the lab must have gone through, in order.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "start",
     "registrations",
     "latencies",
     "closest_router",
     "named_provider",
+    "explained",
     "killed_router",
     "killed_leader",
     "returned_leader",

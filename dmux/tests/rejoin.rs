@@ -5,7 +5,7 @@ mod support;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use support::{Api, Process, free_addresses, succeed, wait};
+use support::{Api, Process, free_addresses, refused, succeed, wait};
 
 struct Controller {
     node: u64,
@@ -69,6 +69,10 @@ fn a_lost_node_is_refused_under_its_old_id_and_replaced_under_a_new_one() {
 
     let mut lost = running.pop().unwrap();
     lost.kill();
+    let explain = ["explain", "--client", "203.0.113.9", "--protocol", "41", "--api", &first[0].api.to_string()];
+    refused(&[&explain[..], &["--gateway", "3"]].concat(), &["gateway 3 (g3)", "does not answer"]);
+    refused(&[&explain[..], &["--gateway", "4"]].concat(), &["no gateway 4", "1 (g1)", "3 (g3)"]);
+    refused(&[&explain[..], &["--gateway", "2"]].concat(), &["protocol 41", "no router"]);
     std::fs::remove_dir_all(dir.join("data3")).unwrap();
     let mut again = first[2].start(dir, &[]);
     assert!(!again.ended(), "an empty directory must not start by itself");

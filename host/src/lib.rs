@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`router`] | the IPvN router adaptor: registers, keeps alive, de-tunnels, sends returns |
 //! | [`client`] | a client on a frame link: tunnels packets to the service address |
+//! | [`ping`] | probes of the whole path, and what came of them (pure) |
 //! | [`station`] | a host's half of Ethernet and IPv4 (pure), for hosts without a kernel interface |
 //! | [`link`] | frames in UDP datagrams |
 //! | [`credentials`] | a router's certificate chain and key |
@@ -11,5 +12,6 @@
 pub mod client;
 pub mod credentials;
 pub mod link;
+pub mod ping;
 pub mod router;
 pub mod station;

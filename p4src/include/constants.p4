@@ -12,6 +12,13 @@ const bit<9> CPU_PORT = 510;
 const bit<8> ROLE_WAN = 1;
 const bit<8> ROLE_CPU = 2;
 
+/* What becomes of a frame from the controller (packet_out.submit_to_ingress). */
+/* Out of egress_port as it is. */
+const bit<8> SUBMIT_NONE = 0;
+/* Any other value than these two, 1 by custom: routed by its destination. */
+/* As if it had come from a WAN port, but from any source: for packets with which a controller tries its own tables. */
+const bit<8> SUBMIT_AS_RECEIVED = 2;
+
 /* Which of our services a packet is for (meta.service). */
 const bit<8> SERVICE_NONE = 0;
 const bit<8> SERVICE_SHIM = 1;
@@ -121,7 +128,9 @@ enum bit<8> PuntReason {
     PROBE_REPLY = 3,
     TTL_EXPIRED = 4,
     TOO_BIG = 5,
-    NO_ROUTE = 6
+    NO_ROUTE = 6,
+    /* A return whose client is this gateway itself. */
+    RETURN = 7
 }
 
 #endif

@@ -21,7 +21,7 @@ header packet_in_h {
 @id(HEADER_PACKET_OUT)
 header packet_out_h {
     bit<16> egress_port;
-    /* 1: route the frame by its destination; 0: send it out of egress_port as it is. */
+    /* What to do with the frame: SUBMIT_NONE, SUBMIT_AS_RECEIVED, or 1 (routed). */
     bit<8> submit_to_ingress;
     bit<8> pad;
 }

@@ -43,6 +43,21 @@ class ReadBackIsWhatWasWritten(GatewayTest):
                 self.assertEqual(sorted(map(comparable, read)), sorted(map(comparable, written)))
 
 
+class ReadOfManyKeysOfWhichSomeAreThere(GatewayTest):
+    """One request with many keys answers the entries that are there, and the others are no error: so a controller looks up the
+    longest prefix, with a key for each length."""
+
+    def runTest(self):
+        self.insert("source_guard", {"src": ("203.0.112.0", 20)}, "allow")
+        self.insert("source_guard", {"src": ("203.0.113.9", 32)}, "allow")
+        address = 0xCB007109  # 203.0.113.9
+        keys = [self.entry("source_guard", {"src": (address >> 32 - n << 32 - n, n)}) for n in range(32, 0, -1)]
+        keys += [self.entry("router", {"router": 0xFFFFFF}), self.entry("bucket", {"set": 0xFFFF, "bucket": 3})]
+        read = [e.table_entry for e in self.client.read(*[p4runtime_pb2.Entity(table_entry=key) for key in keys])]
+        lengths = {e.match[0].lpm.prefix_len for e in read if e.table_id == keys[0].table_id}
+        self.assertEqual((len(read), lengths), (2, {32, 20}), read)
+
+
 class EmptyAfterTheTests(GatewayTest):
     """Every test takes its entries away: after the undo of this one, nothing is left."""
 

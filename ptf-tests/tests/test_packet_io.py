@@ -2,8 +2,8 @@
 
 from dmuxtest import packets as p
 from dmuxtest.base_test import CPU_PORT, WAN_PORTS
-from dmuxtest.gateway import CLIENT, FAR_SIDE, GATEWAY, ROUTER, ROUTER_PORT, ROUTER_SIDE, SERVICE, MTU, GatewayTest, into, \
-    out_of, transit_packet
+from dmuxtest.gateway import CLIENT, FAR_SIDE, GATEWAY, ROUTER, ROUTER_PORT, ROUTER_SIDE, SERVICE, MTU, GatewayTest, \
+    from_client, into, out_of, to_router, transit_packet
 
 
 class OutOfEveryPort(GatewayTest):
@@ -61,6 +61,30 @@ class RoutedIsNotAServiceRequest(GatewayTest):
         self.check(self.exchange_packet_out(into(1, packet), submit=1), drops={"no_service": 1})
         packet = p.datagram(GATEWAY, "198.51.100.2", 1, p.DMUX_PORT, p.shim(p.CONTROL, 0, 0))
         self.check(self.exchange_packet_out(into(1, packet), submit=1), drops={"no_service": 1})
+
+
+class AsReceived(GatewayTest):
+    """A client's packet that the controller sends goes through the tables, even from an address of our own."""
+
+    def runTest(self):
+        for client in (GATEWAY, CLIENT):
+            packet, expected = from_client(b"x", src=client), to_router(b"x", client=client)
+            for frame in (into(1, packet), p.ethernet("00:00:00:00:00:00", "00:00:00:00:00:00", p.ETHER_IPV4, packet)):
+                with self.subTest(client=client, frame=frame[:14].hex()):
+                    sent = {ROUTER_SIDE: out_of(ROUTER_SIDE, expected)}
+                    self.check(self.exchange_packet_out(frame, submit=2), sent=sent)
+
+
+class AsReceivedButWrong(GatewayTest):
+    """And is dropped for the reasons for which a client's would be."""
+
+    def runTest(self):
+        cases = {"bad_shim_kind": from_client(b"x", kind=p.FORWARD, src=GATEWAY),
+                 "bad_ip_checksum": from_client(b"x", src=GATEWAY, header_checksum=1),
+                 "no_service": from_client(b"x", src=GATEWAY, dst="198.51.100.99")}
+        for reason, packet in cases.items():
+            with self.subTest(reason=reason):
+                self.check(self.exchange_packet_out(into(1, packet), submit=2), drops={reason: 1})
 
 
 class RoutedButBroken(GatewayTest):

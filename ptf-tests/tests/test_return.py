@@ -97,10 +97,17 @@ class ServiceSourceOfItsOwnPort(GatewayTest):
 
 
 class ReturnToOurOwnAddress(GatewayTest):
+    """The answer to what the controller has sent as if a client had: the controller gets it, as it came."""
+
     def runTest(self):
         for client in (SERVICE, "192.0.2.1"):
             with self.subTest(client=client):
-                self.assert_router_dropped(from_router(b"x", client=client), "no_service")
+                self.assert_punts(ROUTER_SIDE, into(ROUTER_SIDE, from_router(b"x", client=client)), "return")
+
+
+class UnregisteredReturnToOurOwnAddress(GatewayTest):
+    def runTest(self):
+        self.assert_router_dropped(from_router(b"x", client="192.0.2.1", src_port=ROUTER_PORT + 1), "unregistered_returner")
 
 
 class ReturnToNowhere(GatewayTest):

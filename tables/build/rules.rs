@@ -22,7 +22,7 @@ const NAMED: &[(&str, u32, &str)] = &[
     ("protocol", 16, "::dmux_wire::ProtocolId"),
     ("provider", 32, "::dmux_wire::ProviderId"),
     ("reason", 8, "::dmux_wire::PuntReason"),
-    ("submit_to_ingress", 8, "bool"),
+    ("submit_to_ingress", 8, "crate::Submit"),
     ("t_in", 48, "crate::SwitchTime"),
 ];
 

@@ -54,7 +54,7 @@ pub use any::TableInfo;
 pub use error::DecodeError;
 pub use matching::{Prefix, Priority, Ternary};
 pub use table::Table;
-pub use value::{PortId, PortRole, SwitchTime, Value};
+pub use value::{PortId, PortRole, Submit, SwitchTime, Value};
 
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 

@@ -207,6 +207,44 @@ impl Value for PortRole {
     }
 }
 
+/// What the switch does with a frame of its controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Submit {
+    /// Sends it out of a port as it is.
+    OutOfPort = 0,
+    /// Routes it by its destination.
+    Routed = 1,
+    /// Treats it as if it had come from a WAN port.
+    AsReceived = 2,
+}
+
+impl Display for Submit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::OutOfPort => "out of port",
+            Self::Routed => "routed",
+            Self::AsReceived => "as received",
+        })
+    }
+}
+
+impl Value for Submit {
+    const BITS: u32 = 8;
+
+    fn to_bits(self) -> u128 {
+        self as u128
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        match bits {
+            0 => Some(Self::OutOfPort),
+            1 => Some(Self::Routed),
+            2 => Some(Self::AsReceived),
+            _ => None,
+        }
+    }
+}
+
 /// A time of a switch's own clock in µs: 48 bits, so it wraps after nine years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SwitchTime(u64);

@@ -118,6 +118,8 @@ reasons! {
         TooBig = 5, "too_big";
         /// Nothing is registered for the protocol and provider.
         NoRoute = 6, "no_route";
+        /// A return whose client is the gateway itself.
+        Return = 7, "return";
     }
 }
 
@@ -138,8 +140,8 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), DropReason::ALL.len());
-        assert_eq!(PuntReason::ALL.len(), 6);
-        assert_eq!(PuntReason::from_code(7), None);
+        assert_eq!(PuntReason::ALL.len(), 7);
+        assert_eq!(PuntReason::from_code(8), None);
         assert_eq!(format!("{:>10}|", PuntReason::Arp), "       arp|");
     }
 }

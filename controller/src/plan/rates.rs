@@ -19,11 +19,12 @@ const fn rate(per_second: u32, burst: u32) -> PuntRate {
 
 /// What a site gets that says nothing else. Registrations are work for the controller, so they have the most; what
 /// anybody can cause without a reply that matters (no route, TTL) has little.
-pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 6] = [
+pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 7] = [
     (PuntReason::Control, rate(5_000, 1_000)),
     (PuntReason::Arp, rate(200, 50)),
     (PuntReason::ProbeReply, rate(2_000, 500)),
     (PuntReason::TtlExpired, rate(100, 50)),
     (PuntReason::TooBig, rate(200, 100)),
     (PuntReason::NoRoute, rate(20, 20)),
+    (PuntReason::Return, rate(200, 100)),
 ];

@@ -5,24 +5,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dmux_raft_store::Store;
+use dmux_wire::DropReason;
 use dmux_wire::GatewayId;
+use dmux_wire::icmpv4::Icmpv4Error;
 use tokio::sync::{mpsc, watch};
 
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
 use super::packets::{Packet, Punt};
+use super::probe::{Heard, Probes};
 use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
+use super::watchers::Hub;
 use super::{Input, Snapshot, io, packets};
 use crate::api::v1::TableUse;
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
 use crate::model::Command;
-use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions};
+use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions, State};
 use crate::probing::{PeerView, Prober};
 use crate::punted::{self, Outgoing};
 use crate::registration::{Authorities, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
 use crate::selection::{self, Local, Selection};
+use crate::watching::{self, Choices, Happening};
 
 /// Inputs that are handled before the state machines are driven again: bounds how late a deadline can be noticed.
 const BURST: usize = 256;
@@ -36,6 +41,20 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 const PEERS_EVERY: Duration = Duration::from_millis(200);
 /// Longest sleep; a deadline further away is looked at again.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
+
+/// The actor's ends of what joins it to the other tasks.
+pub(super) struct Links {
+    pub actions: mpsc::Sender<SwitchAction>,
+    /// For outcomes of what the actor spawns.
+    pub inputs: mpsc::Sender<Input>,
+    /// Where frames for the switch go.
+    pub frames: Arc<dyn Frames>,
+    pub wall: Wall,
+    /// Where who watches hears.
+    pub hub: Hub,
+    /// Who waits for the answer to a packet of the operator's.
+    pub probes: Probes,
+}
 
 pub(super) struct Actor {
     config: Arc<ControllerConfig>,
@@ -71,6 +90,12 @@ pub(super) struct Actor {
     observed: u64,
     peers: Arc<BTreeMap<GatewayId, PeerView>>,
     next_peers: Duration,
+    /// Where who watches hears.
+    hub: Hub,
+    /// Who waits for the answer to a packet of the operator's.
+    probes: Probes,
+    /// The switch's state as it was told last.
+    told_switch: State,
 }
 
 impl Actor {
@@ -80,10 +105,7 @@ impl Actor {
         store: Store<Replicated>,
         authorities: Authorities,
         secret: [u8; 32],
-        actions: mpsc::Sender<SwitchAction>,
-        inputs: mpsc::Sender<Input>,
-        frames: Arc<dyn Frames>,
-        wall: Wall,
+        Links { actions, inputs, frames, wall, hub, probes }: Links,
     ) -> Self {
         let gateway = config.gateway_id();
         let options = ReconcilerOptions {
@@ -129,6 +151,9 @@ impl Actor {
             observed: 0,
             peers: Arc::default(),
             next_peers: Duration::ZERO,
+            hub,
+            probes,
+            told_switch: State::Disconnected,
         }
     }
 
@@ -224,6 +249,7 @@ impl Actor {
                 let effects = self.registrar.committed(now, token, outcome);
                 self.perform(effects);
             }
+            Input::Explain(ask) => ask.answer(&self.planner, self.reconciler.status().state),
             Input::Reported(peers, taken) => {
                 if !taken {
                     self.prober.report_failed(peers);
@@ -298,7 +324,18 @@ impl Actor {
                 }
                 return;
             }
-            Packet::NoRoute { protocol, provider } => {
+            Packet::Returned { router, ttl, client, packet } => {
+                if *client.ip() == own {
+                    let heard = Heard::Returned { router, ttl, packet: packet.to_vec() };
+                    self.probes.heard(client.port(), heard);
+                }
+                return;
+            }
+            Packet::NoRoute { client, .. } if *client.ip() == own => {
+                self.probes.heard(client.port(), Heard::Dropped(DropReason::NoRoute));
+                return;
+            }
+            Packet::NoRoute { protocol, provider, .. } => {
                 if now.mono >= self.next_no_route_log {
                     self.next_no_route_log = now.mono + NO_ROUTE_LOG;
                     tracing::info!(%protocol, %provider, "clients ask for a destination that no router serves (sampled)");
@@ -311,7 +348,18 @@ impl Actor {
                 let prefix = self.store.read(|r| r.0.config().dmux_prefix);
                 punted::answer_arp(frame, punt.ingress_port, port.mac, |a| a == own || prefix.contains(a))
             }
-            Packet::Icmp { frame, error } => punted::answer_icmp(frame, own, error),
+            Packet::Icmp { frame, error } => match packets::sent_from(frame, own) {
+                // What a probe of the operator API ran into; an error to ourselves would go nowhere.
+                Some(port) => {
+                    let reason = match error {
+                        Icmpv4Error::TimeExceeded => DropReason::TtlExpired,
+                        Icmpv4Error::FragmentationNeeded { .. } => DropReason::TooBig,
+                    };
+                    self.probes.heard(port, Heard::Dropped(reason));
+                    return;
+                }
+                None => punted::answer_icmp(frame, own, error),
+            },
         };
         match answer {
             Ok(outgoing) => self.send(&outgoing),
@@ -336,7 +384,10 @@ impl Actor {
                     });
                 }
                 // The registrar keeps the set of silent routers; `observe` compares it with what was planned.
-                Effect::Liveness { key, alive } => tracing::info!(router = %key.router, alive, "liveness"),
+                Effect::Liveness { key, alive } => {
+                    tracing::info!(router = %key.router, alive, "liveness");
+                    self.hub.tell([Happening::Liveness(key, alive)]);
+                }
                 Effect::Log { level: Level::Info, text } => tracing::info!("{text}"),
                 Effect::Log { level: Level::Warn, text } => tracing::warn!("{text}"),
             }
@@ -393,8 +444,10 @@ impl Actor {
 
     /// The replicated state moved: plan what changed.
     fn replicated_changed(&mut self) {
+        let chosen = self.hub.is_watched().then(|| watching::choices(self.planner.selection()));
         let delta = self.store.read(|r| self.planner.update(&r.0));
         self.reconciler.planned(&delta);
+        self.tell_choices(chosen);
         self.set_peers(self.clock.mono());
         self.rewatch = true;
     }
@@ -417,11 +470,16 @@ impl Actor {
             let registration = |key| r.0.registration(key).map(|r| r.registration.sequence);
             let silent = self.registrar.silent().iter();
             local.dead = silent.filter_map(|key| Some((*key, registration(key)?))).collect();
-            (local != *self.planner.local()).then(|| self.planner.observe(&r.0, local))
+            (local != *self.planner.local()).then(|| {
+                self.hub.tell(watching::reachability(self.planner.local(), &local));
+                let chosen = self.hub.is_watched().then(|| watching::choices(self.planner.selection()));
+                (self.planner.observe(&r.0, local), chosen)
+            })
         });
-        if let Some(delta) = delta {
+        if let Some((delta, chosen)) = delta {
             self.reconciler.planned(&delta);
             self.rewatch = true;
+            self.tell_choices(chosen);
         }
     }
 
@@ -462,6 +520,13 @@ impl Actor {
         }
     }
 
+    /// Tells what is chosen anew since it was `before`, which is there only if somebody watched.
+    fn tell_choices(&self, before: Option<Choices>) {
+        if let Some(before) = before {
+            self.hub.tell(watching::chosen_anew(&before, &watching::choices(self.planner.selection())));
+        }
+    }
+
     fn publish(&mut self, now: Duration) {
         if self.recount && now >= self.next_count {
             self.recount = false;
@@ -473,8 +538,13 @@ impl Actor {
             self.peers = Arc::new(self.prober.view());
         }
         let plan = self.planner.plan();
+        let switch = self.reconciler.status();
+        let before = std::mem::replace(&mut self.told_switch, switch.state);
+        if before != switch.state {
+            self.hub.tell([Happening::Switch { before, now: switch.state, detail: switch.detail.clone() }]);
+        }
         self.snapshot.send_replace(Snapshot {
-            switch: self.reconciler.status(),
+            switch,
             planned: plan.entries().len(),
             applied: plan.applied(),
             peers: self.peers.clone(),

@@ -8,40 +8,33 @@ use std::time::Duration;
 use dmux_p4rt::client::Session;
 use dmux_raft_store::{Role, Store};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 use super::replicated::Replicated;
-use super::{Snapshot, config_api, io};
+use super::{Input, Snapshot, config_api, explain, io, probe, watchers};
 use crate::api::DESCRIPTORS;
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::dmux_server::{Dmux, DmuxServer};
-use crate::api::v1::{self, GetRequest};
+use crate::api::v1::{self, ExplainRequest, GetRequest, ProbeRequest, WatchRequest};
 use crate::config::ControllerConfig;
 
 /// How long another controller may take to answer for its switch.
 const PEER_DEADLINE: Duration = Duration::from_secs(1);
 
 pub(super) struct Api {
-    config: Arc<ControllerConfig>,
-    store: Store<Replicated>,
-    session: watch::Receiver<Option<Session>>,
-    epoch: watch::Receiver<Option<u64>>,
-    snapshot: watch::Receiver<Snapshot>,
+    pub config: Arc<ControllerConfig>,
+    pub store: Store<Replicated>,
+    pub session: watch::Receiver<Option<Session>>,
+    pub epoch: watch::Receiver<Option<u64>>,
+    pub snapshot: watch::Receiver<Snapshot>,
+    pub inputs: mpsc::Sender<Input>,
+    pub door: watchers::Door,
+    pub probes: probe::Probes,
 }
 
 impl Api {
-    pub(super) fn new(
-        config: Arc<ControllerConfig>,
-        store: Store<Replicated>,
-        session: watch::Receiver<Option<Session>>,
-        epoch: watch::Receiver<Option<u64>>,
-        snapshot: watch::Receiver<Snapshot>,
-    ) -> Self {
-        Self { config, store, session, epoch, snapshot }
-    }
-
     pub(super) async fn serve(self, listener: TcpListener) {
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let reflect =
@@ -62,6 +55,16 @@ impl Api {
 
     fn session(&self) -> Option<Session> {
         self.session.borrow().clone()
+    }
+
+    fn explainer(&self) -> explain::Explainer<'_> {
+        explain::Explainer {
+            config: &self.config,
+            store: &self.store,
+            inputs: &self.inputs,
+            session: self.session(),
+            snapshot: self.snapshot.borrow().clone(),
+        }
     }
 
     async fn own_switch(&self) -> v1::Switch {
@@ -114,6 +117,12 @@ async fn ask(gateway: u32, api: String) -> v1::Switch {
 
 #[tonic::async_trait]
 impl Dmux for Api {
+    type WatchStream = watchers::Events;
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<watchers::Events>, Status> {
+        self.door.enter().await.map(Response::new)
+    }
+
     async fn get_gateways(&self, _: Request<GetRequest>) -> Result<Response<v1::Gateways>, Status> {
         let snapshot = self.snapshot.borrow().clone();
         let raft = self.store.status();
@@ -219,6 +228,14 @@ impl Dmux for Api {
         }
         switches.sort_by_key(|s| s.gateway);
         Ok(Response::new(v1::Switches { switches }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<v1::Explanation>, Status> {
+        self.explainer().explain(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<v1::ProbeAnswer>, Status> {
+        probe::probe(&self.explainer(), &self.probes, request.into_inner()).await.map(Response::new)
     }
 }
 

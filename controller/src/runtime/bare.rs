@@ -8,10 +8,12 @@ use dmux_raft_store::Store;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::actor::Actor;
+use super::actor::{Actor, Links};
 use super::clock::Wall;
+use super::probe::Probes;
 use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchInput};
+use super::watchers::Hub;
 use super::{ACTION_QUEUE, INPUT_QUEUE, Input, announce};
 use crate::config::ControllerConfig;
 use crate::plan::{Planner, Reconciler};
@@ -74,16 +76,15 @@ impl Bare {
         let (epoch_tx, epoch) = watch::channel(None);
         let (inputs, input_rx) = mpsc::channel(INPUT_QUEUE);
         let (actions, action_rx) = mpsc::channel(ACTION_QUEUE);
-        let actor = Actor::new(
-            config.clone(),
-            store.clone(),
-            authorities,
-            secret,
+        let links = Links {
             actions,
-            inputs.clone(),
+            inputs: inputs.clone(),
             frames,
-            wall.clone(),
-        );
+            wall: wall.clone(),
+            hub: Hub::new(config.gateway.id.into(), wall.clone()),
+            probes: Probes::default(),
+        };
+        let actor = Actor::new(config.clone(), store.clone(), authorities, secret, links);
         let mut tasks = JoinSet::new();
         tasks.spawn(actor.run(input_rx));
         tasks.spawn(announce::announce(config, store, epoch_tx, wall));

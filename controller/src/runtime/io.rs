@@ -9,7 +9,8 @@ use dmux_tables::{RouterKey, RouterTable, TABLES, Table, counters, meters};
 use dmux_wire::{DropReason, PuntReason};
 
 use crate::api::v1::{DropCount, TableUse};
-use crate::plan::{Entry, Foreign, PuntRate, ReadBack, Update, UpdateError};
+use crate::explain::Lookup;
+use crate::plan::{Entry, Foreign, Key, PuntRate, ReadBack, Update, UpdateError};
 
 /// Packets and bytes that an entry or a cell has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,33 @@ pub async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
         }
     }
     Ok(read)
+}
+
+/// What wins of the entries that the switch holds for a lookup. Fails on an entry that our program's bindings do not decode.
+pub(super) async fn best_entry(session: &Session, lookup: &Lookup) -> Result<Option<Entry>, String> {
+    // A key that matches everything names no field, and a filter without fields is a wildcard (§9.1.6): such an entry is
+    // looked for among all of its table, once the longer prefixes are known not to be there.
+    let (all, some): (Vec<_>, Vec<_>) = lookup.keys().iter().map(Key::encode).partition(|key| key.r#match.is_empty());
+    let entities = session.read(some.into_iter().map(Into::into).collect()).await.map_err(|e| e.to_string())?;
+    let read = entities.iter().filter_map(|entity| match &entity.entity {
+        Some(Kind::TableEntry(entry)) => Some(Entry::decode(entry)),
+        _ => None,
+    });
+    let read: BTreeMap<Key, Entry> = decoded(read)?;
+    if let Some(best) = lookup.best(|key| read.get(key).copied()) {
+        return Ok(Some(best));
+    }
+    let Some(any) = all.first() else { return Ok(None) };
+    let table = session.read_table(any.table_id).await.map_err(|e| e.to_string())?;
+    let read = decoded(table.iter().map(Entry::decode))?;
+    Ok(lookup.best(|key| read.get(key).copied()))
+}
+
+fn decoded(
+    entries: impl Iterator<Item = Result<Entry, dmux_tables::DecodeError>>,
+) -> Result<BTreeMap<Key, Entry>, String> {
+    let foreign = |why| format!("it holds an entry that is not of the gateway program: {why}");
+    entries.map(|entry| entry.map(|entry| (entry.key(), entry)).map_err(foreign)).collect()
 }
 
 /// Writes updates of one phase, and reports each.

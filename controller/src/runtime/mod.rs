@@ -14,11 +14,14 @@ mod api;
 mod bare;
 mod clock;
 mod config_api;
+mod explain;
 mod io;
 mod packets;
 mod pipeline;
+mod probe;
 mod replicated;
 mod switch;
+mod watchers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -65,6 +68,8 @@ enum Input {
     Published(bool),
     /// Somebody wants to look inside.
     Look(bare::Look),
+    /// The operator API wants to know what the plan has.
+    Explain(explain::Ask),
 }
 
 /// What the operator API shows of the actor.
@@ -153,22 +158,34 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
-        let actor = actor::Actor::new(
-            config.clone(),
-            store.clone(),
-            authorities,
-            secret,
+        let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
+        let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());
+        let probes = probe::Probes::default();
+        let links = actor::Links {
             actions,
+            inputs: inputs.clone(),
+            frames: Arc::new(session.clone()),
+            wall: wall.clone(),
+            hub,
+            probes: probes.clone(),
+        };
+        let actor = actor::Actor::new(config.clone(), store.clone(), authorities, secret, links);
+        let service = api::Api {
+            config: config.clone(),
+            store: store.clone(),
+            session,
+            epoch,
+            snapshot: actor.snapshot(),
             inputs,
-            Arc::new(session.clone()),
-            wall.clone(),
-        );
-        let service = api::Api::new(config.clone(), store.clone(), session, epoch, actor.snapshot());
+            door,
+            probes,
+        };
 
         let mut tasks = JoinSet::new();
         tasks.spawn(named("switch session", switch.run()));
         tasks.spawn(named("actor", actor.run(input_rx)));
         tasks.spawn(named("operator API", service.serve(listener)));
+        tasks.spawn(named("watchers' task", follow.run()));
         let announced = announce::announce(config.clone(), store.clone(), epoch_tx, wall);
         // It ends when the cluster has taken note, which is no reason to stop.
         tokio::spawn(announced);

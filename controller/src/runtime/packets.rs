@@ -3,12 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dmux_p4rt::p4::v1;
-use dmux_tables::{PacketInHeader, PacketOutHeader, PortId};
+use dmux_tables::{PacketInHeader, PacketOutHeader, PortId, Submit};
 use dmux_wire::frame::{Datagram, UdpFrame, udp_frame};
 use dmux_wire::icmpv4::Icmpv4Error;
-use dmux_wire::{DMUX_PORT, GatewayId, MacAddr, Probe, ProtocolId, ProviderId, PuntReason, Shim, ShimKind, WireError};
+use dmux_wire::{
+    DMUX_PORT, GatewayId, MacAddr, Origin, Probe, ProtocolId, ProviderId, PuntReason, Shim, ShimKind, WireError,
+};
 use thiserror::Error;
 
+use crate::model::Destination;
 use crate::probing::{ProbeRequest, Stamps};
 use crate::punted::{Egress, Outgoing};
 
@@ -51,7 +54,16 @@ pub(super) enum Packet<'a> {
         frame: &'a [u8],
         error: Icmpv4Error,
     },
+    /// A return to this gateway itself: the answer to a probe of the operator API.
+    Returned {
+        router: SocketAddrV4,
+        /// What was left of it when the datagram came.
+        ttl: u8,
+        client: SocketAddrV4,
+        packet: &'a [u8],
+    },
     NoRoute {
+        client: SocketAddrV4,
         protocol: ProtocolId,
         provider: ProviderId,
     },
@@ -85,8 +97,18 @@ impl<'a> Punt<'a> {
                 Packet::Icmp { frame, error: Icmpv4Error::FragmentationNeeded { mtu: header.path_mtu } }
             }
             PuntReason::NoRoute => {
-                let shim = expect(&UdpFrame::parse(frame)?, ShimKind::Data)?.shim;
-                Packet::NoRoute { protocol: shim.protocol, provider: shim.provider }
+                let udp = UdpFrame::parse(frame)?;
+                let shim = expect(&udp, ShimKind::Data)?.shim;
+                Packet::NoRoute { client: udp.from, protocol: shim.protocol, provider: shim.provider }
+            }
+            PuntReason::Return => {
+                let udp = UdpFrame::parse(frame)?;
+                let datagram = expect(&udp, ShimKind::Return)?;
+                let Some(Origin::Client { address, port, .. }) = datagram.origin else {
+                    return Err(PuntError::Kind(ShimKind::Return));
+                };
+                let (client, packet) = (SocketAddrV4::new(address, port), datagram.payload);
+                Packet::Returned { router: udp.from, ttl: udp.ipv4.ttl, client, packet }
             }
         };
         Ok(Self { ingress_port: header.ingress_port, packet })
@@ -113,6 +135,29 @@ pub(super) fn probe_request(origin: GatewayId, from: Ipv4Addr, request: &ProbeRe
     routed(SocketAddrV4::new(from, DMUX_PORT), SocketAddrV4::new(request.address, DMUX_PORT), &payload)
 }
 
+/// A client's packet to a service address, as a frame.
+pub(super) fn from_client(
+    client: SocketAddrV4,
+    service: Ipv4Addr,
+    destination: Destination,
+    packet: &[u8],
+) -> Result<Vec<u8>, WireError> {
+    let shim = Shim::new(ShimKind::Data, destination.protocol, destination.provider);
+    let payload = Datagram { shim, origin: None, payload: packet }.to_vec();
+    udp_frame(MacAddr::ZERO, MacAddr::ZERO, client, SocketAddrV4::new(service, DMUX_PORT), &payload)
+}
+
+/// The UDP port that an address of ours sent a frame from; `None` for other senders.
+pub(super) fn sent_from(frame: &[u8], own: Ipv4Addr) -> Option<u16> {
+    UdpFrame::parse(frame).ok().filter(|udp| *udp.from.ip() == own).map(|udp| udp.from.port())
+}
+
+/// A frame as a packet-out that the switch treats as if it had received it.
+pub(super) fn as_received(frame: Vec<u8>) -> v1::PacketOut {
+    let header = PacketOutHeader { egress_port: PortId::of::<0>(), submit_to_ingress: Submit::AsReceived };
+    v1::PacketOut { payload: frame.into(), metadata: header.encode() }
+}
+
 fn routed(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Result<Outgoing, WireError> {
     // The switch fills in the addresses of the link that it chooses.
     let frame = udp_frame(MacAddr::ZERO, MacAddr::ZERO, from, to, payload)?;
@@ -122,8 +167,8 @@ fn routed(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Result<Outgoi
 /// A frame as a packet-out.
 pub(super) fn packet_out(outgoing: &Outgoing) -> v1::PacketOut {
     let header = match outgoing.egress {
-        Egress::Port(port) => PacketOutHeader { egress_port: port, submit_to_ingress: false },
-        Egress::Routed => PacketOutHeader { egress_port: PortId::of::<0>(), submit_to_ingress: true },
+        Egress::Port(port) => PacketOutHeader { egress_port: port, submit_to_ingress: Submit::OutOfPort },
+        Egress::Routed => PacketOutHeader { egress_port: PortId::of::<0>(), submit_to_ingress: Submit::Routed },
     };
     v1::PacketOut { payload: outgoing.frame.clone().into(), metadata: header.encode() }
 }

@@ -5,6 +5,7 @@
 
 mod choose;
 mod chosen;
+mod client;
 mod hash;
 mod members;
 mod owners;
@@ -17,6 +18,7 @@ use dmux_wire::GatewayId;
 
 pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, members, select};
 pub use chosen::{Chosen, Selection, Side};
+pub use client::{client_hash, flow_hash};
 pub use members::{Member, Members};
 pub use owners::Owners;
 pub use watch::{MAX_WATCHED, watched};

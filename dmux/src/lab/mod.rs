@@ -2,6 +2,7 @@
 //! routers and clients, as processes and links of this machine, without root.
 
 mod client;
+mod explained;
 mod operator;
 mod process;
 mod report;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use dmux_controller::api::v1::dmux_client::DmuxClient;
-use dmux_controller::api::v1::{Gateway, GetRequest, Latency, Router, Switch};
+use dmux_controller::api::v1::{ExplainRequest, Explanation, Gateway, GetRequest, Latency, Router, Switch};
 use tonic::transport::{Channel, Endpoint};
 
 /// Between two looks at something that is awaited.
@@ -37,6 +37,11 @@ impl Operator {
     /// `dmux get latencies`
     pub async fn latencies(&self) -> anyhow::Result<Vec<Latency>> {
         Ok(self.0.clone().get_latencies(GetRequest { local: false }).await?.into_inner().latencies)
+    }
+
+    /// `dmux explain`
+    pub async fn explain(&self, request: ExplainRequest) -> anyhow::Result<Explanation> {
+        Ok(self.0.clone().explain(request).await?.into_inner())
     }
 
     /// `dmux get switches`, of this controller's own switch only.

@@ -15,7 +15,7 @@ use super::setup::Lab;
 use super::topology::{LINKS, PROVIDERS, Role};
 
 /// How long anything may take that should happen by itself.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// When a ping counts as lost: more than the longest path and back.
 const LOST: Duration = Duration::from_millis(250);
 /// Between two rounds of pings.
@@ -24,12 +24,12 @@ const ROUND: Duration = Duration::from_millis(20);
 const PINGS: usize = 5;
 
 /// What the steps work with.
-struct Stage<'a> {
+pub(super) struct Stage<'a> {
     lab: &'a mut Lab,
-    report: &'a mut Report,
+    pub(super) report: &'a mut Report,
     operators: BTreeMap<u16, Operator>,
-    c1: Client,
-    c2: Client,
+    pub(super) c1: Client,
+    pub(super) c2: Client,
 }
 
 /// Runs them all.
@@ -45,6 +45,7 @@ pub async fn all(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
     stage.latencies().await?;
     stage.closest_router().await?;
     stage.named_provider().await?;
+    stage.explained().await?;
     stage.killed_router().await?;
     let leader = stage.killed_leader().await?;
     stage.returned_leader(leader).await?;
@@ -52,12 +53,12 @@ pub async fn all(lab: &mut Lab, report: &mut Report) -> anyhow::Result<()> {
 }
 
 impl Stage<'_> {
-    fn operator(&self, gateway: u16) -> anyhow::Result<&Operator> {
+    pub(super) fn operator(&self, gateway: u16) -> anyhow::Result<&Operator> {
         self.operators.get(&gateway).with_context(|| format!("no gateway {gateway}"))
     }
 
     /// `r2 at paris`, by the IPv6 address of the router.
-    fn router_name(&self, address: Ipv6Addr) -> String {
+    pub(super) fn router_name(&self, address: Ipv6Addr) -> String {
         let hosts = &self.lab.topology.hosts;
         let host = hosts.iter().find(|h| matches!(h.role, Role::Router(_, a) if a == address));
         host.map_or_else(|| address.to_string(), |h| h.name.to_owned())
@@ -181,7 +182,7 @@ impl Stage<'_> {
     }
 
     /// Which router each address of `c2` lands at; `None` where no answer came.
-    async fn landing(&self, provider: ProviderId) -> BTreeMap<Ipv4Addr, Option<Answer>> {
+    pub(super) async fn landing(&self, provider: ProviderId) -> BTreeMap<Ipv4Addr, Option<Answer>> {
         let mut asked = tokio::task::JoinSet::new();
         for &address in self.c2.addresses() {
             let client = self.c2.clone();

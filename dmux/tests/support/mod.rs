@@ -3,15 +3,16 @@
 // Each test binary uses its part of this module.
 #![allow(dead_code)]
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dmux_controller::api::v1::dmux_client::DmuxClient;
-use dmux_controller::api::v1::{self, GetRequest, Router, Switch};
+use dmux_controller::api::v1::{self, Event, ExplainRequest, Explanation, GetRequest, Router, Switch, WatchRequest};
 use dmux_wire::MacAddr;
 use tempfile::TempDir;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -27,6 +28,11 @@ pub const GATEWAY_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 /// Hosts hang on ports 1, 2, … with these addresses.
 pub fn host_address(port: u16) -> Ipv4Addr {
     Ipv4Addr::new(203, 0, 113, port as u8)
+}
+
+/// More addresses of the host on a port: the whole of 198.18.PORT.0/24 is routed to it.
+pub fn client_address(port: u16, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 18, port as u8, last)
 }
 
 /// The MAC address of the host on a port.
@@ -118,6 +124,7 @@ pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
 
 /// A controller's API, without async.
 pub struct Api {
+    address: SocketAddr,
     runtime: tokio::runtime::Runtime,
     channel: Channel,
     client: DmuxClient<Channel>,
@@ -131,7 +138,11 @@ impl Api {
             let _guard = runtime.enter();
             endpoint.timeout(Duration::from_secs(5)).connect_lazy()
         };
-        Self { runtime, channel: channel.clone(), client: DmuxClient::new(channel) }
+        Self { address, runtime, channel: channel.clone(), client: DmuxClient::new(channel) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn switch(&self) -> Option<Switch> {
@@ -148,6 +159,30 @@ impl Api {
     pub fn routers(&self) -> Option<Vec<Router>> {
         let mut client = self.client.clone();
         Some(self.runtime.block_on(client.get_routers(GetRequest { local: false })).ok()?.into_inner().routers)
+    }
+
+    pub fn explain(&self, request: ExplainRequest) -> Result<Explanation, tonic::Status> {
+        let mut client = self.client.clone();
+        self.runtime.block_on(client.explain(request)).map(tonic::Response::into_inner)
+    }
+
+    pub fn watch(&self) -> Streaming<Event> {
+        let mut client = self.client.clone();
+        self.runtime.block_on(client.watch(WatchRequest {})).expect("a stream").into_inner()
+    }
+
+    /// The first of the next events that `take` makes something of.
+    pub fn next<T>(&self, events: &mut Streaming<Event>, what: &str, mut take: impl FnMut(&Event) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                let event = events.message().await.expect(what).unwrap_or_else(|| panic!("{what}: the stream ended"));
+                if let Some(found) = take(&event) {
+                    return found;
+                }
+            }
+        };
+        let found = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, found).await });
+        found.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
     }
 
     /// The services that it says it has, by reflection.
@@ -173,16 +208,28 @@ impl Api {
     }
 }
 
-/// Runs dmux to its end, which must be a success.
-pub fn succeed(arguments: &[&str]) {
+/// Runs dmux to its end, which must be a success. Returns what it printed.
+pub fn succeed(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_dmux")).args(arguments).output().expect("dmux runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs dmux to its end, which must be exit status 1 with one sentence on stderr that has all of these words.
+pub fn refused(arguments: &[&str], words: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_dmux")).args(arguments).output().expect("dmux runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?} does not say {word:?}: {said}");
+    }
 }
 
 /// One gateway with hosts on its first ports.
 pub struct Gateway {
     pub dir: TempDir,
-    _switch: Process,
+    pub switch: Process,
     pub controller: Process,
     pub api: Api,
     /// The test's end of each host's link, and the switch's.
@@ -211,9 +258,11 @@ impl Gateway {
             site += &format!(
                 "[[site.ports]]\nnumber = {port}\nrole = \"wan\"\nmac = \"{GATEWAY_MAC}\"\n\
                  [site.next_hops.h{port}]\nport = {port}\nmac = \"{}\"\nmtu = 1500\n\
-                 [[site.routes]]\nprefix = \"{}/32\"\nnext_hops = [\"h{port}\"]\n",
+                 [[site.routes]]\nprefix = \"{}/32\"\nnext_hops = [\"h{port}\"]\n\
+                 [[site.routes]]\nprefix = \"{}/24\"\nnext_hops = [\"h{port}\"]\n",
                 host_mac(port),
-                host_address(port)
+                host_address(port),
+                client_address(port, 0)
             );
         }
         let config = format!(
@@ -231,7 +280,7 @@ impl Gateway {
         let controller = Self::controller(dir.path());
         let api = Api::new(api);
         api.synced();
-        Self { dir, _switch: switch, controller, api, links }
+        Self { dir, switch, controller, api, links }
     }
 
     fn controller(dir: &Path) -> Process {
@@ -283,15 +332,32 @@ impl Gateway {
 
     /// Starts `dmux router` on a port with a certificate for `certified`.
     pub fn router(&mut self, port: u16, certified: Ipv4Addr) -> Process {
+        self.start_router(port, "r", 7, certified, &[])
+    }
+
+    /// Starts a router of a provider on a port, which answers at 2001:db8::PORT and to all routers.
+    pub fn named_router(&mut self, port: u16, name: &str, provider: u32) -> Process {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, port).to_string();
+        self.start_router(port, name, provider, host_address(port), &["--echo-address", &address])
+    }
+
+    fn start_router(&mut self, port: u16, name: &str, provider: u32, certified: Ipv4Addr, more: &[&str]) -> Process {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
-        let provider = ["ca", "provider", "--ca", &path("authority"), "--id", "7", "--protocol", "41", "--name", "p"];
-        succeed(&[&provider[..], &["--out", &path("p7")]].concat());
+        let (authority, credentials, id) = (path("authority"), path(name), provider.to_string());
+        let issuer = path(&format!("p{provider}"));
+        if !Path::new(&issuer).exists() {
+            let what = ["--ca", &authority, "--id", &id, "--protocol", "41", "--name", "p", "--out", &issuer];
+            succeed(&[&["ca", "provider"], &what[..]].concat());
+        }
         let address = certified.to_string();
-        succeed(&["ca", "router", "--issuer", &path("p7"), "--address", &address, "--name", "r", "--out", &path("r")]);
-        let mut arguments: Vec<String> =
-            ["router", "--protocol", "41", "--provider", "7", "--port", "4000", "--echo"].map(String::from).to_vec();
-        arguments.extend(["--address".into(), host_address(port).to_string(), "--credentials".into(), path("r")]);
+        succeed(&["ca", "router", "--issuer", &issuer, "--address", &address, "--name", name, "--out", &credentials]);
+        let own = host_address(port).to_string();
+        let arguments =
+            ["router", "--protocol", "41", "--provider", &id, "--port", "4000", "--echo", "--address", &own];
+        let mut arguments: Vec<String> = [&arguments[..], more].concat().into_iter().map(String::from).collect();
+        arguments.extend(["--credentials".into(), credentials]);
         arguments.extend(self.link_arguments(port));
-        Process::start(self.dir.path(), "router", &arguments)
+        let log = if name == "r" { "router".into() } else { format!("router-{name}") };
+        Process::start(self.dir.path(), &log, &arguments)
     }
 }
