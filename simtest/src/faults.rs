@@ -18,6 +18,8 @@ pub enum Fault {
     Crash(Site),
     /// A controller starts.
     Boot(Site),
+    /// A controller is cut off from the others for good, but not from its switch, and another takes its place.
+    Succeed(Site),
     /// A switch is turned off.
     SwitchOff(Site),
     /// It is turned on, empty.
@@ -55,9 +57,11 @@ enum Kind {
     Flap,
     Move,
     Liar,
+    Succession,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 13] = [
+    Kind::Succession,
     Kind::Partition,
     Kind::OneWay,
     Kind::Crash,
@@ -137,6 +141,7 @@ fn one(
             };
             for_a_while(Fault::Weather(weather), Fault::Weather(Weather::FAIR));
         }
+        Kind::Succession => out.push((at, Fault::Succeed(site))),
         Kind::Disk => {
             let time = Duration::from_millis(random.random_range(20..800));
             for_a_while(Fault::Disk(site, Some(time)), Fault::Disk(site, None));

@@ -33,6 +33,10 @@ pub struct Node {
     world: Arc<World>,
     histories: Arc<Histories>,
     site: Site,
+    /// In the Raft cluster.
+    id: u64,
+    /// Whom it joins the cluster in place of; the first members bootstrap it.
+    replaces: Option<u64>,
     boot: u64,
     disk: CrashEngine,
     running: Option<Running>,
@@ -45,20 +49,20 @@ struct Running {
 }
 
 /// A node's address in the Raft cluster.
-fn address(site: Site) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 7000 + u16::try_from(site).unwrap_or(0)))
+fn address(id: u64) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 7000 + u16::try_from(id).unwrap_or(0)))
 }
 
 /// How a site is cabled.
 pub fn site_config(site: Site) -> Result<SiteConfig, String> {
-    Ok(config(site)?.site)
+    Ok(config(site, 1)?.site)
 }
 
-fn config(site: Site) -> Result<ControllerConfig, String> {
+fn config(site: Site, id: u64) -> Result<ControllerConfig, String> {
     let number = site + 1;
     let text = format!(
         r#"
-node = {number}
+node = {id}
 data = "data"
 authority = "ca.crt"
 [gateway]
@@ -91,7 +95,7 @@ prefix = "0.0.0.0/0"
 next_hops = ["upstream"]
 "#,
         unicast(site),
-        address(site)
+        address(id)
     );
     ControllerConfig::parse(&text, Path::new("simulated.toml")).map_err(|e| e.to_string())
 }
@@ -99,7 +103,20 @@ next_hops = ["upstream"]
 impl Node {
     /// A machine that is off, with an empty disk.
     pub fn new(world: Arc<World>, histories: Arc<Histories>, site: Site) -> Self {
-        Self { world, histories, site, boot: 0, disk: CrashEngine::new(), running: None }
+        let id = site as u64 + 1;
+        Self { world, histories, site, id, replaces: None, boot: 0, disk: CrashEngine::new(), running: None }
+    }
+
+    /// A new machine for the same gateway, under a node id that was never used.
+    pub fn successor(&self, id: u64) -> Self {
+        let mut new = Self::new(self.world.clone(), self.histories.clone(), self.site);
+        (new.id, new.replaces) = (id, Some(self.id));
+        new
+    }
+
+    /// The other controllers hear nothing of it any more, while it goes on.
+    pub fn unplug(&self) {
+        self.world.net.unplug(&address(self.id).to_string());
     }
 
     /// The store, while it runs.
@@ -123,24 +140,27 @@ impl Node {
             return Ok(());
         }
         self.boot += 1;
-        let (world, site, boot) = (self.world.clone(), self.site, self.boot);
-        let members = (0..world.sites()).map(|s| (s as u64 + 1, address(s).to_string())).collect();
-        let start = Start::Bootstrap { members };
-        let mut store_config = StoreConfig::new(site as u64 + 1, "disk", Listen::Addr(address(site)), start);
+        let (world, site, boot, id) = (self.world.clone(), self.site, self.boot, self.id);
+        let members = (1..=world.sites() as u64).map(|n| (n, address(n).to_string()));
+        let start = match self.replaces {
+            None => Start::Bootstrap { members: members.collect() },
+            replaces => Start::Join { seeds: members.map(|(_, addr)| addr).collect(), replaces },
+        };
+        let mut store_config = StoreConfig::new(id, "disk", Listen::Addr(address(id)), start);
         store_config.timing = Timing { heartbeat: HEARTBEAT, ..Timing::default() };
         store_config.snapshots = SNAPSHOTS;
         let net = world.net.clone();
         let simulated = Simulated {
             engine: Arc::new(self.disk.clone()),
             sync_time: Arc::new(move || net.sync_time(site)),
-            wire: Arc::new(Plug { net: world.net.clone(), site, boot, addr: address(site).to_string() }),
+            wire: Arc::new(Plug { net: world.net.clone(), site, boot, addr: address(id).to_string() }),
         };
         let store = Store::open_simulated(simulated, store_config, Replicated::default())
             .await
-            .map_err(|e| format!("node {} does not start: {e}", site + 1))?;
+            .map_err(|e| format!("node {id} does not start: {e}"))?;
         let connected = Arc::new(AtomicBool::new(false));
         let (bare, actions) = Bare::start(Parts {
-            config: config(site)?,
+            config: config(site, id)?,
             store: store.clone(),
             authorities: certs::authorities()?,
             secret: world.net.bytes(),
@@ -150,7 +170,7 @@ impl Node {
         let session = Session {
             world: world.clone(),
             site,
-            who: (site as u64 + 1, boot),
+            who: (id, boot),
             epoch: bare.epoch(),
             actions,
             inputs: bare.switch(),
@@ -166,12 +186,12 @@ impl Node {
     /// Cuts the power: what the disk had not synced may be lost, and nothing that was under way goes on.
     pub fn crash(&mut self) {
         let Some(running) = self.running.take() else { return };
-        self.world.net.unplug(&address(self.site).to_string());
+        self.unplug();
         for task in running.tasks {
             task.abort();
         }
         drop(running.bare);
-        let who = (self.site as u64 + 1, self.boot);
+        let who = (self.id, self.boot);
         self.world.switch(self.site).hang_up(who);
         let mut disks = self.disk.after_crash();
         let survivor = self.world.net.pick(0..disks.len() as u64);

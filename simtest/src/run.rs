@@ -70,7 +70,10 @@ struct Run {
     world: Arc<World>,
     histories: Arc<Histories>,
     checks: Checks,
+    /// By site.
     nodes: Vec<Node>,
+    /// Controllers that were replaced and go on nevertheless.
+    deposed: Vec<Node>,
     routers: Vec<Router>,
     due: BTreeMap<(Duration, u64), Due>,
     /// Numbers what is due at one time.
@@ -110,6 +113,7 @@ impl Run {
             histories,
             checks: Checks::default(),
             nodes,
+            deposed: Vec::new(),
             routers: Vec::new(),
             due: BTreeMap::new(),
             count: 0,
@@ -183,6 +187,15 @@ impl Run {
             Fault::Cut(pairs, cut) => pairs.into_iter().for_each(|(from, to)| world.net.cut(from, to, cut)),
             Fault::Crash(site) => self.nodes[site].crash(),
             Fault::Boot(site) => self.nodes[site].start().await?,
+            // One a run: the others must be a majority of the members.
+            Fault::Succeed(_) if !self.deposed.is_empty() => {}
+            Fault::Succeed(site) => {
+                let successor = self.nodes[site].successor(self.nodes.len() as u64 + 1);
+                let deposed = std::mem::replace(&mut self.nodes[site], successor);
+                deposed.unplug();
+                self.deposed.push(deposed);
+                self.nodes[site].start().await?;
+            }
             Fault::SwitchOff(site) => {
                 world.switch(site).stop();
                 world.turn(site);
@@ -239,6 +252,8 @@ impl Run {
         self.due.retain(|_, due| matches!(due, Due::Look));
         self.world.net.heal();
         self.world.set_walls_right();
+        // Somebody turns it off at last.
+        self.deposed.iter_mut().for_each(Node::crash);
         for site in 0..self.nodes.len() {
             {
                 let mut switch = self.world.switch(site);
