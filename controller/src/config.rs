@@ -10,7 +10,7 @@ use dmux_wire::{GatewayId, ProtocolId, ServiceIndex};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::model::{Config, DEFAULT_ALL_PAIRS, Ipv4Prefix, ProtocolConfig, Timers};
+use crate::model::{Config, DEFAULT_ALL_PAIRS, DrainTimers, Ipv4Prefix, ProtocolConfig, Timers};
 use crate::plan::SiteConfig;
 use crate::probing::ProbeTimers;
 
@@ -161,6 +161,12 @@ pub struct DmuxConfig {
     /// Silence after which a registration expires; at least three keepalives.
     #[serde(default = "expire_after_ms")]
     pub expire_after_ms: u32,
+    /// How long a gateway takes everybody for a client of a router that begins to drain.
+    #[serde(default = "drain_learn_ms")]
+    pub drain_learn_ms: u32,
+    /// Silence after which a client is none of a draining router's any more.
+    #[serde(default = "drain_idle_ms")]
+    pub drain_idle_ms: u32,
     /// Protocol id → how its routers are chosen.
     #[serde(default)]
     pub protocols: BTreeMap<String, ProtocolConfig>,
@@ -187,9 +193,11 @@ impl DmuxConfig {
             })?;
             protocols.insert(ProtocolId(id), config.clone());
         }
+        let draining = DrainTimers { learn_ms: self.drain_learn_ms, idle_ms: self.drain_idle_ms };
         let (dmux_prefix, registration) = (self.prefix, self.registration);
         let all_pairs_up_to = self.all_pairs_up_to;
-        let config = Config { version: 1, dmux_prefix, services, registration, timers, protocols, all_pairs_up_to };
+        let config =
+            Config { version: 1, dmux_prefix, services, registration, timers, protocols, all_pairs_up_to, draining };
         config.check().map_err(|why| format!("dmux: {why}"))?;
         Ok(config)
     }
@@ -242,6 +250,14 @@ impl TimerConfig {
             ..ProbeTimers::default()
         }
     }
+}
+
+fn drain_learn_ms() -> u32 {
+    DrainTimers::default().learn_ms
+}
+
+fn drain_idle_ms() -> u32 {
+    DrainTimers::default().idle_ms
 }
 
 fn keepalive_ms() -> u32 {

@@ -80,6 +80,11 @@ const int SERVICE_SOURCE_SIZE = 4096;
 const int IPV4_ROUTE_SIZE = 16384;
 const int NEXTHOP_SIZE = 4096;
 
+/* Cells of the register client_seen: clients of draining routers share them by hash. */
+#define CLIENT_SEEN_CELLS 262144
+/* Learning (action to_draining): every client counts as one of the router's own, and is remembered. */
+const bit<8> LEARNING = 1;
+
 /* What the punt meter calls red (RFC 2698). */
 const bit<2> COLOR_RED = 2;
 

@@ -164,6 +164,13 @@ struct metadata_t {
     bit<16> bucket;
     bit<16> bucket_mask;
     bit<32> router;
+    /* A draining router, which keeps its clients (0: none), for how long after their last packet, and whether all are. */
+    bit<32> leaving;
+    bit<32> idle;
+    bit<8> learning;
+    /* Difference whose sign bit says that the client is none of that router's. */
+    bit<32> idle_left;
+    bool present;
     /* The source address and ports of the packet after it is rewritten. */
     bit<32> new_src;
     bit<16> new_src_port;

@@ -22,7 +22,7 @@
 #define TABLE_IPV4_ROUTE        0x0200000B
 #define TABLE_NEXTHOP           0x0200000C
 
-/* Actions (0x01). Next free: 0x01000013 */
+/* Actions (0x01). Next free: 0x01000014 */
 #define ACTION_DROP                 0x01000001
 #define ACTION_SET_ROLE             0x01000002
 #define ACTION_ALLOW                0x01000003
@@ -41,6 +41,7 @@
 #define ACTION_VIA_GROUP            0x01000010
 #define ACTION_DROP_LOCAL           0x01000011
 #define ACTION_SET_NEXTHOP          0x01000012
+#define ACTION_TO_DRAINING          0x01000013
 
 /* Controller headers (0x04). Next free: 0x04000003 */
 #define HEADER_PACKET_IN        0x04000001
@@ -55,5 +56,8 @@
 
 /* Meters (0x14). Next free: 0x14000002 */
 #define METER_PUNT              0x14000001
+
+/* Registers (0x16). Next free: 0x16000002 */
+#define REGISTER_CLIENT_SEEN    0x16000001
 
 #endif

@@ -183,9 +183,7 @@ impl Walk {
             }
             (Stage::Demux, Some(Entry::Demux(_, DemuxAction::ToSet { set, mask }))) => Ok(Stage::Bucket(set, mask)),
             (Stage::Demux, _) => dropped(DropReason::NoRoute),
-            (Stage::Bucket(..), Some(Entry::Bucket(_, BucketAction::ToRouter { router }))) => {
-                Ok(Stage::Router(RouterIndex(router.0)))
-            }
+            (Stage::Bucket(..), Some(Entry::Bucket(_, action))) => Ok(Stage::Router(router_of(action))),
             (Stage::Bucket(..), _) => dropped(DropReason::NoBucket),
             (Stage::Router(router), Some(Entry::Router(_, RouterAction::Tunnel { dst, dst_port }))) => {
                 Ok(Stage::Route(router, SocketAddrV4::new(dst, dst_port)))
@@ -239,9 +237,19 @@ impl Walk {
     /// The router that the packet was given to, whether or not it can be reached.
     pub fn router(&self) -> Option<RouterIndex> {
         self.hops.iter().rev().find_map(|hop| match hop.hit {
-            Some(Entry::Bucket(_, BucketAction::ToRouter { router })) => Some(RouterIndex(router.0)),
+            Some(Entry::Bucket(_, action)) => Some(router_of(action)),
             Some(Entry::Demux(_, DemuxAction::ToRouter { router })) => Some(RouterIndex(router.0)),
             _ => None,
         })
+    }
+}
+
+/// The router of a bucket. Of a draining router's, that of a client that comes now: whether this one has been there
+/// before, the entries do not tell.
+fn router_of(action: BucketAction) -> RouterIndex {
+    match action {
+        BucketAction::ToRouter { router } => RouterIndex(router.0),
+        BucketAction::ToDraining { leaving, learning, .. } if learning != 0 => RouterIndex(leaving.0),
+        BucketAction::ToDraining { router, .. } => RouterIndex(router.0),
     }
 }

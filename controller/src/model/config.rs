@@ -25,8 +25,27 @@ pub const MIN_BUCKETS_PER_SET: u16 = 16;
 pub const DEFAULT_MARGIN_MS: u32 = 10;
 /// Beyond this every gateway on Earth is as good as any other, ms.
 pub const MAX_MARGIN_MS: u32 = 1_000;
+/// Longest time of draining's timers, ms: a day.
+pub const MAX_DRAIN_MS: u32 = 86_400_000;
+/// Shortest silence after which a client is gone, ms: switches count in ticks of a second.
+pub const MIN_IDLE_MS: u32 = 2_000;
 /// Buckets of all destinations together: half the switches' `bucket` table, since each destination has a backup, too.
 pub const MAX_BUCKETS: usize = 131_072;
+
+/// How a router that drains keeps its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainTimers {
+    /// How long a gateway takes everybody for one of its clients, ms: those that send in this time are.
+    pub learn_ms: u32,
+    /// Silence after which a client is none of its any more, ms.
+    pub idle_ms: u32,
+}
+
+impl Default for DrainTimers {
+    fn default() -> Self {
+        Self { learn_ms: 10_000, idle_ms: 300_000 }
+    }
+}
 
 /// By what the routers of a protocol are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -133,6 +152,8 @@ pub struct Config {
     /// Up to so many gateways, each probes all others; beyond, each probes a few and the distances are reckoned from
     /// network coordinates ([`crate::coordinates`]).
     pub all_pairs_up_to: u16,
+    /// How draining routers keep their clients.
+    pub draining: DrainTimers,
 }
 
 impl Default for Config {
@@ -146,6 +167,7 @@ impl Default for Config {
             timers: Timers::default(),
             protocols: BTreeMap::new(),
             all_pairs_up_to: DEFAULT_ALL_PAIRS,
+            draining: DrainTimers::default(),
         }
     }
 }
@@ -198,6 +220,12 @@ impl Config {
         if 2 * u64::from(expire_after_ms) < 5 * u64::from(keepalive_ms) {
             return Err(format!(
                 "timers.expire_after_ms is {expire_after_ms}; at least two and a half times keepalive_ms ({keepalive_ms})"
+            ));
+        }
+        let DrainTimers { learn_ms, idle_ms } = self.draining;
+        if learn_ms > MAX_DRAIN_MS || !(MIN_IDLE_MS..=MAX_DRAIN_MS).contains(&idle_ms) {
+            return Err(format!(
+                "draining.learn_ms is {learn_ms} and idle_ms {idle_ms}; at most {MAX_DRAIN_MS}, and idle_ms at least {MIN_IDLE_MS}"
             ));
         }
         if self.protocols.len() > MAX_PROTOCOLS {

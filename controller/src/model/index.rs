@@ -12,12 +12,16 @@ pub(super) struct Index {
     serving: BTreeMap<Destination, BTreeMap<GatewayId, BTreeSet<RegistrationKey>>>,
     at: BTreeMap<GatewayId, BTreeSet<RegistrationKey>>,
     routers: BTreeSet<u32>,
+    draining: BTreeSet<RegistrationKey>,
 }
 
 impl Index {
     pub(super) fn insert(&mut self, registered: &Registered) {
         let registration = &registered.registration;
         self.routers.insert(registered.router.0);
+        if registration.draining.is_some() {
+            self.draining.insert(registration.key);
+        }
         self.at.entry(registration.gateway).or_default().insert(registration.key);
         for destination in Destination::served_by(registration) {
             let gateways = self.serving.entry(destination).or_default();
@@ -28,6 +32,7 @@ impl Index {
     pub(super) fn remove(&mut self, registered: &Registered) {
         let registration = &registered.registration;
         self.routers.remove(&registered.router.0);
+        self.draining.remove(&registration.key);
         remove_member(&mut self.at, registration.gateway, registration.key);
         for destination in Destination::served_by(registration) {
             if let Some(gateways) = self.serving.get_mut(&destination) {
@@ -37,6 +42,10 @@ impl Index {
                 }
             }
         }
+    }
+
+    pub(super) fn draining(&self) -> impl Iterator<Item = &RegistrationKey> {
+        self.draining.iter()
     }
 
     pub(super) fn is_served(&self, destination: Destination) -> bool {

@@ -24,8 +24,8 @@ mod state;
 
 pub use command::{Command, Refusal, Reply};
 pub use config::{
-    Config, DEFAULT_ALL_PAIRS, DEFAULT_BUCKETS, DEFAULT_MARGIN_MS, MAX_BUCKETS, MAX_BUCKETS_PER_SET, MAX_MARGIN_MS,
-    MAX_PROTOCOLS, MAX_SERVICES, MIN_BUCKETS_PER_SET, Policy, ProtocolConfig, Timers,
+    Config, DEFAULT_ALL_PAIRS, DEFAULT_BUCKETS, DEFAULT_MARGIN_MS, DrainTimers, MAX_BUCKETS, MAX_BUCKETS_PER_SET,
+    MAX_MARGIN_MS, MAX_PROTOCOLS, MAX_SERVICES, MIN_BUCKETS_PER_SET, Policy, ProtocolConfig, Timers,
 };
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner, is_news};

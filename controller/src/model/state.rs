@@ -188,6 +188,11 @@ impl Model {
         self.state.latencies.get(&(from, to))
     }
 
+    /// The registrations that keep their clients and get no new ones, by key.
+    pub fn draining(&self) -> impl Iterator<Item = &Registered> {
+        self.index.draining().filter_map(|key| self.state.registrations.get(key))
+    }
+
     /// The recorded round trip in µs between a router and the gateway that hears it.
     pub fn router_rtt(&self, key: &RegistrationKey) -> Option<u32> {
         self.state.router_rtts.get(key).copied()

@@ -130,6 +130,33 @@ pub(super) fn bucket(set: dmux_tables::SetId, bucket: u16, router: RouterIndex) 
     (BucketKey { set, bucket }, BucketAction::ToRouter { router: index(router) }).into()
 }
 
+/// A bucket that a draining router leaves to another.
+pub(super) fn draining(set: dmux_tables::SetId, bucket: u16, leaving: Leaving, router: RouterIndex) -> Entry {
+    let action = BucketAction::ToDraining {
+        leaving: index(leaving.router),
+        router: index(router),
+        idle: leaving.idle,
+        learning: u8::from(leaving.learning),
+    };
+    (BucketKey { set, bucket }, action).into()
+}
+
+/// A router that leaves a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaving {
+    pub(super) router: RouterIndex,
+    /// Silence after which a client is none of its any more, in ticks of 2^20 µs.
+    pub(super) idle: u32,
+    /// Everybody still counts as a client of its.
+    pub(super) learning: bool,
+}
+
+/// A time in ms as ticks of 2^20 µs, rounded up.
+pub(super) fn ticks(ms: u32) -> u32 {
+    let us = u64::from(ms) * 1_000;
+    u32::try_from(us.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}
+
 pub(super) fn router_key(router: RouterIndex) -> Key {
     RouterKey { router: index(router) }.into()
 }

@@ -22,6 +22,10 @@ pub(super) fn selection<'a>(model: &Model, held: impl Iterator<Item = &'a Entry>
             Entry::Bucket(key, BucketAction::ToRouter { router }) => {
                 found.buckets.entry(key.set).or_default().insert(key.bucket, *router);
             }
+            Entry::Bucket(key, BucketAction::ToDraining { leaving, router, .. }) => {
+                found.buckets.entry(key.set).or_default().insert(key.bucket, *router);
+                found.leaving.entry(key.set).or_default().insert(key.bucket, *leaving);
+            }
             Entry::Demux(key, action) => {
                 destinations.push((Destination { protocol: key.protocol, provider: key.provider }, *action));
             }
@@ -38,12 +42,14 @@ pub(super) fn selection<'a>(model: &Model, held: impl Iterator<Item = &'a Entry>
 struct Found {
     routers: HashMap<RouterIndex, SocketAddrV4>,
     buckets: HashMap<SetId, BTreeMap<u16, RouterIndex>>,
+    leaving: HashMap<SetId, BTreeMap<u16, RouterIndex>>,
 }
 
 impl Found {
     fn chosen(&self, model: &Model, destination: Destination, action: DemuxAction) -> Option<Chosen> {
         let protocol = destination.protocol;
         let mut owners = <[Owners; 2]>::default();
+        let mut leaving = BTreeMap::new();
         let (side, backup) = match action {
             DemuxAction::ToRouter { router } => {
                 let id = model.set(destination)?;
@@ -55,13 +61,16 @@ impl Found {
             DemuxAction::ToSet { set, .. } => {
                 let (id, side) = entries::set_and_side(set);
                 owners[side.number()] = self.owners(protocol, set);
+                for (&bucket, &router) in self.leaving.get(&set).into_iter().flatten() {
+                    leaving.extend(self.key(protocol, router).map(|key| (usize::from(bucket), key)));
+                }
                 (side, entries::set(id, side.other()))
             }
         };
         owners[side.other().number()] = self.owners(protocol, backup);
         let choice = at(model, &owners[side.number()])?;
         let backup = at(model, &owners[side.other().number()]).filter(|backup| backup.gateway != choice.gateway);
-        Some(Chosen { choice, backup, side, owners })
+        Some(Chosen { choice, backup, side, owners, leaving })
     }
 
     fn key(&self, protocol: ProtocolId, router: RouterIndex) -> Option<RegistrationKey> {

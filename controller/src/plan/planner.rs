@@ -5,7 +5,7 @@
 //! | a registration | its `router` and `return_source`; `demux` and `bucket` of the two destinations that it serves |
 //! | a gateway, the configuration | the entries of `gateway.rs`; with the configuration, all destinations |
 //! | a round trip, a coordinate, a gateway's reachability | those destinations whose choice changes |
-//! | a router's death or revival | the two destinations that it serves |
+//! | a router's death, revival or draining | the two destinations that it serves |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,6 +115,7 @@ impl Planner {
                 || local.unreachable != self.local.unreachable
                 || local.by_coordinates != self.local.by_coordinates;
             work.keys.extend(changed_keys(&self.local.dead, &local.dead));
+            work.keys.extend(self.local.learned.symmetric_difference(&local.learned).copied());
             self.local = local;
         }
         self.perform(model, work);

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use dmux_wire::GatewayId;
 
+use super::entries::Leaving;
 use super::{Planner, entries};
 use crate::model::{Destination, Model, Policy, RegistrationKey, RouterIndex, SetId};
-use crate::selection::{Choice, Chosen, Member, Members, Side, choose, members};
+use crate::selection::{Choice, Chosen, Member, Members, Owners, Side, Standing, choose, drains, members, standing};
 
 /// A destination that has live routers.
 #[derive(Debug, Default)]
@@ -15,6 +16,8 @@ pub(super) struct Served {
     members: [Option<(Vec<GatewayId>, Members)>; 2],
     /// By what they were chosen.
     policy: Policy,
+    /// A router that serves it drained.
+    drained: bool,
     shown: Shown,
 }
 
@@ -35,11 +38,18 @@ enum Demux {
     Set(dmux_tables::SetId, usize),
 }
 
-/// A set and the router of each of its buckets.
+/// A set and what each of its buckets leads to.
 #[derive(Debug, PartialEq, Eq)]
 struct Set {
     id: dmux_tables::SetId,
-    routers: Vec<Option<RouterIndex>>,
+    buckets: Vec<Option<Bucket>>,
+}
+
+/// The router of a bucket, and the one that drains and keeps the clients that it has there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bucket {
+    router: RouterIndex,
+    leaving: Option<Leaving>,
 }
 
 impl Planner {
@@ -58,6 +68,9 @@ impl Planner {
             return;
         };
         let buckets = model.config().buckets(destination.protocol);
+        let drains = drains(model, destination);
+        let left = previous.as_ref().is_some_and(|chosen| !chosen.leaving.is_empty());
+        let always_anew = drains || before.drained || left;
         let policy = model.config().protocol(destination.protocol).policy;
         let mut found: Vec<_> = before.members.into_iter().flatten().filter(|_| before.policy == policy).collect();
         // The routers of a choice, and whether they are others than its gateways had before.
@@ -65,8 +78,8 @@ impl Planner {
             let known = found.iter().position(|(pool, _)| *pool == choice.pool).map(|at| found.swap_remove(at).1);
             let anew = || members(model, &self.local, destination, &choice.pool);
             let (members, changed) = match known {
-                // How close a router has to be depends on all the others.
-                Some(known) if policy == Policy::ClosestRouter => {
+                // How close a router has to be depends on all the others, and so does whether a draining one is a member.
+                Some(known) if policy == Policy::ClosestRouter || always_anew => {
                     let now = anew();
                     let changed = now != known;
                     (now, changed)
@@ -86,21 +99,23 @@ impl Planner {
             (choice.pool.clone(), members, changed)
         };
         let mut of_sides = [Some(take(&choice)), backup.as_ref().map(take)];
-        let chosen = Chosen::next(previous.as_ref(), choice, backup, |pool, memory| {
-            match of_sides.iter().flatten().find(|(known, ..)| known == pool) {
-                Some((_, _, false)) if memory.buckets().len() == buckets => memory.clone(),
+        let owners =
+            |pool: &[GatewayId], memory: &Owners| match of_sides.iter().flatten().find(|(known, ..)| known == pool) {
+                Some((_, _, false)) if !always_anew && memory.buckets().len() == buckets => memory.clone(),
                 Some((_, members, _)) => members.deal(memory, buckets),
                 None => memory.clone(),
-            }
-        });
+            };
+        let standing =
+            |key: &_| if always_anew { standing(model, &self.local, destination, key) } else { Standing::Serves };
+        let chosen = Chosen::next(previous.as_ref(), choice, backup, owners, standing);
         if chosen.side == Side::B {
             of_sides.swap(0, 1);
         }
         let members = of_sides.map(|side| side.map(|(pool, members, _)| (pool, members)));
-        let shown = shown(set, &chosen, &members);
+        let shown = self.shown(model, set, &chosen, &members);
         self.show(destination, before.shown, &shown);
         self.selection.set(destination, Some(chosen));
-        self.served.insert(destination, Served { members, policy, shown });
+        self.served.insert(destination, Served { members, policy, drained: drains, shown });
     }
 
     fn member(
@@ -128,6 +143,44 @@ impl Planner {
         }
     }
 
+    fn shown(
+        &self,
+        model: &Model,
+        set: SetId,
+        chosen: &Chosen,
+        members: &[Option<(Vec<GatewayId>, Members)>; 2],
+    ) -> Shown {
+        let mut shown = Shown::default();
+        for side in Side::ALL {
+            let Some((_, members)) = &members[side.number()] else { continue };
+            let served = side == chosen.side;
+            let leaving = |bucket| chosen.leaving.get(&bucket).filter(|_| served);
+            if let Some(only) = members.only().filter(|_| !served || chosen.leaving.is_empty()) {
+                if served {
+                    shown.demux = Some(Demux::Router(only.router));
+                }
+                continue;
+            }
+            let id = entries::set(set, side);
+            let bucket = |(bucket, owner): (usize, &Option<RegistrationKey>)| {
+                let router = members.get(owner.as_ref()?)?.router;
+                Some(Bucket { router, leaving: leaving(bucket).and_then(|key| self.leaving(model, key)) })
+            };
+            let buckets: Vec<_> = chosen.owners[side.number()].buckets().iter().enumerate().map(bucket).collect();
+            if served {
+                shown.demux = Some(Demux::Set(id, buckets.len()));
+            }
+            shown.sets[side.number()] = Some(Set { id, buckets });
+        }
+        shown
+    }
+
+    fn leaving(&self, model: &Model, key: &RegistrationKey) -> Option<Leaving> {
+        let router = model.registration(key)?.router;
+        let idle = entries::ticks(model.config().draining.idle_ms);
+        Some(Leaving { router, idle, learning: !self.local.learned.contains(key) })
+    }
+
     fn show(&mut self, destination: Destination, before: Shown, now: &Shown) {
         for side in Side::ALL.map(Side::number) {
             let (before, now) = (before.sets[side].as_ref(), now.sets[side].as_ref());
@@ -135,21 +188,25 @@ impl Planner {
                 continue;
             }
             if let Some(before) = before {
-                let kept = now.filter(|now| now.id == before.id).map_or(0, |now| now.routers.len());
-                for bucket in (0..before.routers.len()).skip(kept) {
+                let kept = now.filter(|now| now.id == before.id).map_or(0, |now| now.buckets.len());
+                for bucket in (0..before.buckets.len()).skip(kept) {
                     self.remove(&entries::bucket_key(before.id, number(bucket)));
                 }
                 self.plan.backups.remove(&before.id);
             }
             let Some(now) = now else { continue };
-            let known = before.filter(|before| before.id == now.id).map_or(&[][..], |before| &before.routers);
-            for (bucket, router) in now.routers.iter().enumerate() {
-                if known.get(bucket) == Some(router) {
+            let known = before.filter(|before| before.id == now.id).map_or(&[][..], |before| &before.buckets);
+            for (bucket, leads) in now.buckets.iter().enumerate() {
+                if known.get(bucket) == Some(leads) {
                     continue;
                 }
-                match router {
-                    Some(router) => self.put(entries::bucket(now.id, number(bucket), *router)),
-                    None => self.remove(&entries::bucket_key(now.id, number(bucket))),
+                let bucket = number(bucket);
+                match *leads {
+                    Some(Bucket { router, leaving: None }) => self.put(entries::bucket(now.id, bucket, router)),
+                    Some(Bucket { router, leaving: Some(leaving) }) => {
+                        self.put(entries::draining(now.id, bucket, leaving, router));
+                    }
+                    None => self.remove(&entries::bucket_key(now.id, bucket)),
                 }
             }
         }
@@ -166,28 +223,6 @@ impl Planner {
             }
         }
     }
-}
-
-fn shown(set: SetId, chosen: &Chosen, members: &[Option<(Vec<GatewayId>, Members)>; 2]) -> Shown {
-    let mut shown = Shown::default();
-    for side in Side::ALL {
-        let Some((_, members)) = &members[side.number()] else { continue };
-        let served = side == chosen.side;
-        if let Some(only) = members.only() {
-            if served {
-                shown.demux = Some(Demux::Router(only.router));
-            }
-            continue;
-        }
-        let id = entries::set(set, side);
-        let router = |owner: &Option<RegistrationKey>| Some(members.get(owner.as_ref()?)?.router);
-        let routers: Vec<_> = chosen.owners[side.number()].buckets().iter().map(router).collect();
-        if served {
-            shown.demux = Some(Demux::Set(id, routers.len()));
-        }
-        shown.sets[side.number()] = Some(Set { id, routers });
-    }
-    shown
 }
 
 /// A set has at most `MAX_BUCKETS_PER_SET` buckets.

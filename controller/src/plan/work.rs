@@ -121,11 +121,13 @@ impl Actual {
             }
             Entry::Demux(_, DemuxAction::ToSet { set, mask }) => (0..=*mask).all(|bucket| {
                 let key = Key::from(BucketKey { set: *set, bucket });
-                let router = match plan.entries.get(&key) {
-                    Some(Entry::Bucket(_, BucketAction::ToRouter { router })) => *router,
+                let routers = match plan.entries.get(&key) {
+                    Some(Entry::Bucket(_, BucketAction::ToRouter { router })) => [*router, *router],
+                    Some(Entry::Bucket(_, BucketAction::ToDraining { leaving, router, .. })) => [*leaving, *router],
                     _ => return false,
                 };
-                self.holds(plan, &key) && self.holds(plan, &RouterKey { router }.into())
+                self.holds(plan, &key)
+                    && routers.into_iter().all(|router| self.holds(plan, &RouterKey { router }.into()))
             }),
             _ => false,
         }

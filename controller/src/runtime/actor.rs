@@ -21,7 +21,7 @@ use super::{Input, Snapshot, io, packets};
 use crate::api::v1::TableUse;
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
-use crate::model::Command;
+use crate::model::{Command, RegistrationKey};
 use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions, State};
 use crate::probing::{PeerView, Prober};
 use crate::punted::{self, Outgoing};
@@ -66,6 +66,8 @@ pub(super) struct Actor {
     reconciler: Reconciler,
     /// The planner knows what the switch was found to hold when this controller started.
     adopted: bool,
+    /// Since when this controller knows of the routers that drain.
+    draining: BTreeMap<RegistrationKey, Duration>,
     /// The session that answers and packets belong to.
     generation: u64,
     actions: mpsc::Sender<SwitchAction>,
@@ -130,6 +132,7 @@ impl Actor {
             planner,
             reconciler,
             adopted: false,
+            draining: BTreeMap::new(),
             config,
             store,
             clock: Clock::start(wall),
@@ -217,7 +220,7 @@ impl Actor {
         }
         self.report_latencies(now.mono);
         self.report_router_rtts(now.mono);
-        self.observe();
+        wake = self.observe(now.mono).map_or(wake, |due| wake.min(due));
         wake = self.watch(now.mono).map_or(wake, |due| wake.min(due));
 
         if let Action::Wait { until } = self.reconcile(now.mono) {
@@ -453,7 +456,8 @@ impl Actor {
     }
 
     /// Own observations moved: plan what that changes, without waiting for the cluster (DESIGN §5.4).
-    fn observe(&mut self) {
+    fn observe(&mut self, now: Duration) -> Option<Duration> {
+        let mut due = None;
         let by_coordinates = self.mapper.is_active();
         let mut local = Local { dead: BTreeMap::new(), by_coordinates, ..self.planner.local().clone() };
         if self.observed != self.prober.version() {
@@ -470,6 +474,17 @@ impl Actor {
             let registration = |key| r.0.registration(key).map(|r| r.registration.sequence);
             let silent = self.registrar.silent().iter();
             local.dead = silent.filter_map(|key| Some((*key, registration(key)?))).collect();
+            let known = std::mem::take(&mut self.draining);
+            for drains in r.0.draining() {
+                let key = drains.registration.key;
+                let since = known.get(&key).copied().unwrap_or(now);
+                self.draining.insert(key, since);
+            }
+            let learn = Duration::from_millis(r.0.config().draining.learn_ms.into());
+            let learned = |since: &Duration| since.saturating_add(learn) <= now;
+            local.learned = self.draining.iter().filter(|(_, since)| learned(since)).map(|(key, _)| *key).collect();
+            let learning = self.draining.values().filter(|since| !learned(since));
+            due = learning.min().map(|since| since.saturating_add(learn));
             (local != *self.planner.local()).then(|| {
                 self.hub.tell(watching::reachability(self.planner.local(), &local));
                 let chosen = self.hub.is_watched().then(|| watching::choices(self.planner.selection()));
@@ -481,6 +496,7 @@ impl Actor {
             self.rewatch = true;
             self.tell_choices(chosen);
         }
+        due
     }
 
     /// Tells the prober whose silence matters. Returns when it is to be looked at again.

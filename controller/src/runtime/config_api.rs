@@ -46,6 +46,8 @@ fn to_api(config: &Config) -> v1::Config {
                 margin_ms: config.margin_ms,
             })
             .collect(),
+        drain_learn_ms: Some(config.draining.learn_ms),
+        drain_idle_ms: Some(config.draining.idle_ms),
     }
 }
 
@@ -63,6 +65,8 @@ fn merged(current: &Config, wanted: &v1::Config) -> Result<Config, String> {
         config.services.insert(ServiceIndex(index), address(text)?);
     }
     config.timers = Timers { keepalive_ms: wanted.keepalive_ms, expire_after_ms: wanted.expire_after_ms };
+    config.draining.learn_ms = wanted.drain_learn_ms.unwrap_or(config.draining.learn_ms);
+    config.draining.idle_ms = wanted.drain_idle_ms.unwrap_or(config.draining.idle_ms);
     let before = std::mem::take(&mut config.protocols);
     for wanted in &wanted.protocols {
         let id = u16::try_from(wanted.protocol).map_err(|_| format!("protocol {} is above 65535", wanted.protocol))?;

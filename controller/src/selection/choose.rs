@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use dmux_wire::GatewayId;
 
-use super::{Chosen, Local, Member, Members, Owners, Selection};
-use crate::model::{Destination, Model, Policy, Registered};
+use super::{Chosen, Local, Member, Members, Owners, Selection, Standing};
+use crate::model::{Destination, Model, Policy, Registered, RegistrationKey};
 use crate::probing::distance_us;
 
 /// A gateway stays chosen unless another is closer by more than this, and by more than a tenth of its own distance:
@@ -104,6 +104,8 @@ struct Chooser<'a> {
     destination: Destination,
     /// This gateway is out of question.
     except: Option<GatewayId>,
+    /// Routers that drain are in question: there are no others.
+    draining: bool,
 }
 
 /// Chooses for one destination, and what comes next if that fails. The best gateway with a live router (ties: the lower
@@ -115,14 +117,24 @@ pub fn choose(
     destination: Destination,
     previous: Option<&Chosen>,
 ) -> Option<(Choice, Option<Choice>)> {
-    let chooser = Chooser { model, local, distances, destination, except: None };
-    let choice = chooser.choose(previous.map(|chosen| &chosen.choice))?;
+    let chooser = Chooser { model, local, distances, destination, except: None, draining: false };
+    let choice = chooser.choose_at_all(previous.map(|chosen| &chosen.choice))?;
     let next = Chooser { except: Some(choice.gateway), ..chooser };
-    let backup = next.choose(previous.and_then(|chosen| chosen.backup.as_ref()));
+    let backup = next.choose_at_all(previous.and_then(|chosen| chosen.backup.as_ref()));
     Some((choice, backup))
 }
 
 impl Chooser<'_> {
+    /// A router that drains gets new clients only where no other can.
+    fn choose_at_all(self, previous: Option<&Choice>) -> Option<Choice> {
+        self.choose(previous).or_else(|| Self { draining: true, ..self }.choose(previous))
+    }
+
+    fn takes(self, registered: &Registered) -> bool {
+        let registration = &registered.registration;
+        self.local.is_live(registration) && (self.draining || registration.draining.is_none())
+    }
+
     fn choose(self, previous: Option<&Choice>) -> Option<Choice> {
         let config = self.model.config().protocol(self.destination.protocol);
         let mut best: Option<Rank> = None;
@@ -165,12 +177,12 @@ impl Chooser<'_> {
     }
 
     fn is_served(self, gateway: GatewayId) -> bool {
-        self.model.serving(self.destination, gateway).any(|registered| self.local.is_live(&registered.registration))
+        self.model.serving(self.destination, gateway).any(|registered| self.takes(registered))
     }
 
     /// The way to the closest live router at a gateway; unknown while none of them has been measured.
     fn to_router(self, gateway: GatewayId, to_gateway: Distance) -> Option<Distance> {
-        let live = self.model.serving(self.destination, gateway).filter(|r| self.local.is_live(&r.registration));
+        let live = self.model.serving(self.destination, gateway).filter(|registered| self.takes(registered));
         let mut served = false;
         let rtts = live.filter_map(|registered| {
             served = true;
@@ -203,14 +215,16 @@ impl Chooser<'_> {
     }
 }
 
-/// The routers at some gateways that a destination's packets may be sent to: all live ones, or by
-/// [`Policy::ClosestRouter`] those that are as good as equally close to their gateway.
+/// The routers at some gateways that a destination's new clients may be sent to: all live ones that do not drain (unless
+/// all do), or by [`Policy::ClosestRouter`] those of them that are as good as equally close to their gateway.
 pub fn members(model: &Model, local: &Local, destination: Destination, pool: &[GatewayId]) -> Members {
     let policy = model.config().protocol(destination.protocol).policy;
     let live = || {
         let all = pool.iter().flat_map(|&gateway| model.serving(destination, gateway));
         all.filter(|registered| local.is_live(&registered.registration))
     };
+    let others = live().any(|registered| registered.registration.draining.is_none());
+    let live = || live().filter(move |registered| !others || registered.registration.draining.is_none());
     let rtt = |registered: &Registered| model.router_rtt(&registered.registration.key).map(u64::from);
     let least = if policy == Policy::ClosestRouter { live().filter_map(rtt).min() } else { None };
     let close = |registered: &&Registered| match least {
@@ -226,6 +240,25 @@ pub fn members(model: &Model, local: &Local, destination: Destination, pool: &[G
         .collect()
 }
 
+/// Whether a router that serves the destination drains.
+pub fn drains(model: &Model, destination: Destination) -> bool {
+    model.draining().any(|registered| Destination::served_by(&registered.registration).contains(&destination))
+}
+
+/// How a router that has clients of a destination stands to it now.
+pub fn standing(model: &Model, local: &Local, destination: Destination, key: &RegistrationKey) -> Standing {
+    match model.registration(key) {
+        Some(registered)
+            if local.is_live(&registered.registration)
+                && !local.is_suspect(registered)
+                && Destination::served_by(&registered.registration).contains(&destination) =>
+        {
+            if registered.registration.draining.is_some() { Standing::Leaves } else { Standing::Serves }
+        }
+        _ => Standing::Gone,
+    }
+}
+
 /// Chooses for every destination, in full.
 pub fn select(model: &Model, local: &Local, previous: &Selection) -> Selection {
     let distances = Distances::new(model, local);
@@ -237,7 +270,8 @@ pub fn select(model: &Model, local: &Local, previous: &Selection) -> Selection {
             let buckets = model.config().buckets(destination.protocol);
             let owners =
                 |pool: &[GatewayId], memory: &Owners| members(model, local, destination, pool).deal(memory, buckets);
-            Some((destination, Chosen::next(before, choice, backup, owners)))
+            let standing = |key: &_| standing(model, local, destination, key);
+            Some((destination, Chosen::next(before, choice, backup, owners, standing)))
         })
         .collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dmux_wire::GatewayId;
 
 use super::{Choice, Owners};
-use crate::model::Destination;
+use crate::model::{Destination, RegistrationKey};
 
 /// Which of a destination's two sets: one is served, the other holds what comes next, ready to be switched to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -49,6 +49,19 @@ pub struct Chosen {
     pub side: Side,
     /// Who has the buckets, of the served side and of the other, by the side's number.
     pub owners: [Owners; 2],
+    /// The routers that drain and still have clients in these buckets of the served side, besides the owners.
+    pub leaving: BTreeMap<usize, RegistrationKey>,
+}
+
+/// How a router that had a bucket stands to the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It takes clients.
+    Serves,
+    /// It drains: it keeps the clients that it has.
+    Leaves,
+    /// It is not there, or not certainly.
+    Gone,
 }
 
 impl Chosen {
@@ -61,6 +74,7 @@ impl Chosen {
         choice: Choice,
         backup: Option<Choice>,
         mut owners: impl FnMut(&[GatewayId], &Owners) -> Owners,
+        standing: impl Fn(&RegistrationKey) -> Standing,
     ) -> Self {
         let nothing = Owners::default();
         let side = match before {
@@ -68,14 +82,32 @@ impl Chosen {
             Some(before) => before.side.other(),
             None => Side::default(),
         };
-        let mut remember =
-            |choice: &Choice| owners(&choice.pool, before.map_or(&nothing, |before| before.memory(&choice.pool)));
+        let memory = |choice: &Choice| before.map_or(&nothing, |before| before.memory(&choice.pool));
+        // One that takes clients again gets back what it had.
+        let back = |(_, key): &(&usize, &RegistrationKey)| standing(key) == Standing::Serves;
+        let back: Vec<_> = before.iter().flat_map(|before| &before.leaving).filter(back).collect();
         let mut both = <[Owners; 2]>::default();
-        both[side.number()] = remember(&choice);
+        both[side.number()] = if back.is_empty() {
+            owners(&choice.pool, memory(&choice))
+        } else {
+            owners(&choice.pool, &memory(&choice).with(back))
+        };
         if let Some(backup) = &backup {
-            both[side.other().number()] = remember(backup);
+            both[side.other().number()] = owners(&backup.pool, memory(backup));
         }
-        Self { choice, backup, side, owners: both }
+        let leaving = before.map_or_else(BTreeMap::new, |before| {
+            let had = |bucket: usize| before.served_by(bucket).filter(|key| standing(key) == Standing::Leaves);
+            let served = both[side.number()].buckets().iter().enumerate();
+            served.filter_map(|(bucket, now)| Some((bucket, had(bucket).filter(|had| Some(*had) != *now)?))).collect()
+        });
+        Self { choice, backup, side, owners: both, leaving }
+    }
+
+    /// Who has clients in a bucket of the served side: the router that leaves it, if there is one.
+    fn served_by(&self, bucket: usize) -> Option<RegistrationKey> {
+        let served = &self.owners[self.side.number()];
+        let leaving = self.leaving.get(&bucket.checked_rem(served.buckets().len())?);
+        leaving.copied().or_else(|| served.of(bucket))
     }
 
     /// The owners from which those of a set of some gateways follow: its own if it had a side, else those that were

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use dmux_wire::GatewayId;
 
-pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, members, select};
-pub use chosen::{Chosen, Selection, Side};
+pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, drains, members, select, standing};
+pub use chosen::{Chosen, Selection, Side, Standing};
 pub use client::{client_hash, flow_hash};
 pub use members::{Member, Members};
 pub use owners::Owners;
@@ -40,6 +40,8 @@ pub struct Local {
     pub dead: BTreeMap<RegistrationKey, u64>,
     /// There are too many gateways to measure all: coordinates count before round trips that were recorded when all were.
     pub by_coordinates: bool,
+    /// Draining routers whose present clients the switch has had the time to learn.
+    pub learned: BTreeSet<RegistrationKey>,
 }
 
 impl Local {
@@ -51,6 +53,7 @@ impl Local {
             unreachable: BTreeSet::new(),
             dead: BTreeMap::new(),
             by_coordinates: false,
+            learned: BTreeSet::new(),
         }
     }
 

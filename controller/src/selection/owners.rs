@@ -28,8 +28,19 @@ impl Owners {
     }
 
     /// The owner of a bucket of a set of any size: clients whose hashes agree in fewer bits share a bucket there.
-    fn of(&self, bucket: usize) -> Option<RegistrationKey> {
+    pub(super) fn of(&self, bucket: usize) -> Option<RegistrationKey> {
         *self.0.get(bucket.checked_rem(self.0.len())?)?
+    }
+
+    /// The same, but for some buckets.
+    pub(super) fn with(&self, others: Vec<(&usize, &RegistrationKey)>) -> Self {
+        let mut owners = self.0.clone();
+        for (&bucket, &key) in others {
+            if let Some(owner) = owners.get_mut(bucket) {
+                *owner = Some(key);
+            }
+        }
+        Self(owners)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dmux_wire::{GatewayId, ServiceIndex};
 use proptest::prelude::*;
 
-use super::super::{Planner, entries, plan};
+use super::super::{Entry, Planner, entries, plan};
 use super::whole::reference;
 use super::{Log, OWN, P41, gateway, key, registration, site};
 use crate::model::{
@@ -27,6 +27,8 @@ enum Step {
     Services(u8),
     Protocol(u16, Policy),
     RouterRtt(u16, u16, u32),
+    Drain(u16, bool),
+    Learned(u16),
     Rtt(u16, u64),
     Unreachable(u16, bool),
     Dead(u16, bool),
@@ -51,6 +53,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (n.clone(), id.clone(), 0..40_000_u32).prop_map(|(n, id, rtt)| Step::RouterRtt(n, id, rtt)),
         2 => (id.clone(), 0..40_000_u64).prop_map(|(id, rtt)| Step::Rtt(id, rtt)),
         1 => (id, any::<bool>()).prop_map(|(id, unreachable)| Step::Unreachable(id, unreachable)),
+        2 => (n.clone(), any::<bool>()).prop_map(|(n, draining)| Step::Drain(n, draining)),
+        1 => n.clone().prop_map(Step::Learned),
         2 => (n, any::<bool>()).prop_map(|(n, dead)| Step::Dead(n, dead)),
         8 => Just(Step::Catchup),
     ]
@@ -87,6 +91,11 @@ fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
             let version = log.model.config().version + 1;
             let services = (1..=count).map(|n| (ServiceIndex(n.into()), Ipv4Addr::new(198, 51, 100, 10 + n))).collect();
             Command::PutConfig { at, config: Config { version, services, ..Config::default() } }
+        }
+        Step::Drain(n, draining) => Command::Drain { at, key: key(n), draining },
+        Step::Learned(n) => {
+            local.learned.insert(key(n));
+            return;
         }
         Step::RouterRtt(n, id, rtt) => {
             Command::RecordRouterRtts { at, gateway: GatewayId(id), samples: vec![(key(n), rtt)] }
@@ -270,4 +279,83 @@ fn a_controller_that_starts_goes_on_from_what_the_switch_holds() {
     late.adopt(&log.model, planner.plan().entries().values());
     planner.update(&log.model);
     assert_eq!(late.plan(), planner.plan());
+}
+
+fn drain(log: &mut Log, n: u16, draining: bool) {
+    log.must(Command::Drain { at: 0, key: key(n), draining });
+}
+
+#[test]
+fn a_draining_router_keeps_its_clients_and_gets_no_new_ones() {
+    let mut log = Log::new([1]);
+    for n in 0..3 {
+        log.register(registration(n, 7, 1, 1));
+    }
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    let set = entries::set(log.model.set(Destination::any(P41)).unwrap(), Side::A);
+    let drains = log.model.registration(&key(1)).unwrap().router;
+    let at = |planner: &Planner, bucket| planner.plan().entries()[&entries::bucket_key(set, bucket)];
+    let before: Vec<_> = (0..256).map(|bucket| at(&planner, bucket)).collect();
+    let own = |bucket: u16| before[usize::from(bucket)] == entries::bucket(set, bucket, drains);
+    assert!((85..=86).contains(&(0..256).filter(|&bucket| own(bucket)).count()));
+
+    drain(&mut log, 1, true);
+    planner.update(&log.model);
+    let expected = |planner: &Planner, model: &Model, bucket: u16, learning| {
+        let chosen = planner.selection().chosen(Destination::any(P41)).unwrap();
+        let owner = chosen.owners[chosen.side.number()].buckets()[usize::from(bucket)].unwrap();
+        let router = model.registration(&owner).unwrap().router;
+        assert_ne!(router, drains);
+        entries::draining(set, bucket, entries::Leaving { router: drains, idle: 287, learning }, router)
+    };
+    for bucket in 0..256 {
+        let leaves = expected(&planner, &log.model, bucket, true);
+        let now = if own(bucket) { leaves } else { before[usize::from(bucket)] };
+        assert_eq!(at(&planner, bucket), now, "the others' clients do not notice");
+    }
+    let mut local = Local::new(OWN);
+    local.learned.insert(key(1));
+    planner.observe(&log.model, local.clone());
+    for bucket in (0..256).filter(|&bucket| own(bucket)) {
+        assert_eq!(at(&planner, bucket), expected(&planner, &log.model, bucket, false));
+    }
+    let mut restarted = Planner::new(site(), &log.model, local, &Selection::default());
+    restarted.adopt(&log.model, planner.plan().entries().values());
+    assert_eq!(restarted.plan(), planner.plan(), "a controller that starts leaves it at that");
+
+    // Taken back: all as before. Gone instead: to where new clients went already.
+    let mut again = log.model.clone();
+    again.apply(1_000, &Command::Drain { at: 0, key: key(1), draining: false });
+    restarted.update(&again);
+    assert_eq!((0..256).map(|bucket| at(&restarted, bucket)).collect::<Vec<_>>(), before);
+    let owners = planner.selection().chosen(Destination::any(P41)).unwrap().owners.clone();
+    log.must(Command::Deregister { at: 0, key: key(1), sequence: 9 });
+    planner.update(&log.model);
+    assert_eq!(planner.selection().chosen(Destination::any(P41)).unwrap().owners, owners);
+    assert!((0..256).all(|bucket| {
+        matches!(at(&planner, bucket), Entry::Bucket(_, dmux_tables::BucketAction::ToRouter { .. }))
+    }));
+}
+
+#[test]
+fn the_only_router_of_a_gateway_drains_to_the_next_gateway() {
+    let mut log = Log::new([1, 2]);
+    log.register(registration(0, 7, 1, 1));
+    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+    let any = Destination::any(P41);
+    drain(&mut log, 0, true);
+    planner.update(&log.model);
+    let only = log.model.registration(&key(0)).unwrap().router;
+    let demux = entries::demux_key(any);
+    assert_eq!(planner.plan().entries()[&demux], entries::demux_router(any, only), "nobody else is there");
+    log.register(registration(1, 7, 2, 1));
+    planner.update(&log.model);
+    let next = log.model.registration(&key(1)).unwrap().router;
+    let set = entries::set(log.model.set(any).unwrap(), Side::B);
+    assert_eq!(planner.plan().entries()[&demux], entries::demux_set(any, set, 256));
+    let leaving = entries::Leaving { router: only, idle: 287, learning: true };
+    assert_eq!(planner.plan().entries()[&entries::bucket_key(set, 9)], entries::draining(set, 9, leaving, next));
+    log.must(Command::Deregister { at: 0, key: key(0), sequence: 9 });
+    planner.update(&log.model);
+    assert_eq!(planner.plan().entries()[&demux], entries::demux_router(any, next));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::entries::Leaving;
 use super::super::{Entry, Key, SiteConfig, entries, gateway};
 use crate::model::{Destination, Model, Policy, Registered};
 use crate::selection::{Local, Selection, Side};
@@ -28,20 +29,34 @@ pub(super) fn reference(
                 .filter(|r| Destination::served_by(&r.registration).contains(&destination))
                 .filter(|r| local.is_live(&r.registration))
                 .collect();
+            let taking: Vec<&Registered> =
+                members.iter().copied().filter(|r| r.registration.draining.is_none()).collect();
+            let members = if taking.is_empty() { members } else { taking };
             let sharing: Vec<&Registered> =
                 members.iter().copied().filter(|r| is_close(model, destination, &members, r)).collect();
             let members = sharing;
             let served = side == chosen.side;
-            if let [only] = members[..] {
+            if let [only] = members[..]
+                && (!served || chosen.leaving.is_empty())
+            {
                 all.extend(served.then(|| entries::demux_router(destination, only.router)));
                 continue;
             }
             let set = entries::set(model.set(destination).unwrap(), side);
             let buckets = chosen.owners[side.number()].buckets();
             all.extend(served.then(|| entries::demux_set(destination, set, buckets.len())));
-            for (bucket, owner) in (0..).zip(buckets) {
+            for (bucket, owner) in (0_u16..).zip(buckets) {
                 let owner = members.iter().find(|r| Some(r.registration.key) == *owner).unwrap();
-                all.push(entries::bucket(set, bucket, owner.router));
+                let leaving = chosen.leaving.get(&usize::from(bucket)).filter(|_| served);
+                all.push(match leaving.map(|key| model.registration(key).unwrap()) {
+                    None => entries::bucket(set, bucket, owner.router),
+                    Some(leaving) => {
+                        let learning = !local.learned.contains(&leaving.registration.key);
+                        assert!(leaving.registration.draining.is_some() && local.is_live(&leaving.registration));
+                        let leaving = Leaving { router: leaving.router, idle: 287, learning };
+                        entries::draining(set, bucket, leaving, owner.router)
+                    }
+                });
             }
         }
     }
