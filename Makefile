@@ -6,6 +6,7 @@ help:
 	@echo 'make lab    three gateways, three routers and two clients on this machine, in one go'
 	@echo 'make test   everything a plain machine can check: format, lints, unit, property, PTF, whole system'
 	@echo 'make bench  speed, beside BMv2 and etcd where they are on PATH; rewrites docs/benchmarks.md'
+	@echo '            MAPS=DIR: and how far off network coordinates are on the Rocketfuel maps there'
 	@echo 'make conformance  our programs on the embedded switch and on BMv2, compared (needs simple_switch_grpc on PATH)'
 	@echo 'make fuzz   ten minutes of each fuzzer of the embedded switch'
 	@echo 'make p4     recompile p4src/ into bmv2-configs/ (needs p4c on PATH)'
@@ -19,6 +20,7 @@ test:
 bench:
 	cargo build --quiet --release --bin dmux --bin dmux-bench
 	cargo run --quiet --release --bin dmux-bench -- $(ARGS)
+	if [ -n "$(MAPS)" ]; then cargo run --quiet --release --bin dmux-bench -- rocketfuel "$(MAPS)"; fi
 
 p4:
 	p4src/compile.sh

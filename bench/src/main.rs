@@ -10,6 +10,7 @@
 //!             raft          durable replicated writes              beside etcd
 //!             registration  router accepted → all switches know
 //!             registrations 100,000 of them: memory, one more, planning, filling a switch
+//!             failover      a site, a gateway, a router die: what clients notice
 //! ```
 //!
 //! Nothing here passes or fails by a time: figures are medians with their spread, and ratios to a peer that was measured in
@@ -17,6 +18,7 @@
 
 mod churn;
 mod etcd;
+mod failover;
 mod gateway;
 mod generator;
 mod load;
@@ -30,6 +32,7 @@ mod raft;
 mod raft_node;
 mod registration;
 mod registrations;
+mod rocketfuel;
 mod router;
 mod scale;
 mod search;
@@ -80,6 +83,20 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// How far off network coordinates are on the Rocketfuel maps
+    Rocketfuel {
+        /// Folder with ASN.latencies files
+        maps: PathBuf,
+    },
+    /// Keep the machine busy and see that no controller takes a living gateway for dead
+    Quiet {
+        /// For how long
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// Threads that do nothing but count
+        #[arg(long, default_value_t = 4)]
+        load: usize,
+    },
     /// Parts of a run that are processes of their own.
     #[command(subcommand, hide = true)]
     Internal(Internal),
@@ -126,6 +143,8 @@ enum Name {
     Registration,
     /// What 100,000 registrations take: memory, one more, planning, filling a switch
     Registrations,
+    /// A site, a gateway, a router die: what clients notice
+    Failover,
 }
 
 fn main() -> Result<()> {
@@ -134,6 +153,8 @@ fn main() -> Result<()> {
         None => bench(&cli.options),
         Some(Command::Internal(Internal::Veth { subject, pipeline, quick })) => veth::run(subject, &pipeline, quick),
         Some(Command::Internal(Internal::RaftNode { id, dir })) => raft_node::run(id, dir),
+        Some(Command::Rocketfuel { maps }) => rocketfuel::run(&maps),
+        Some(Command::Quiet { minutes, load }) => failover::quiet(&cli.options.pipeline, minutes, load),
     }
 }
 
@@ -177,6 +198,7 @@ fn bench(options: &Options) -> Result<()> {
             Name::Writes => ("table writes over P4Runtime", writes::measure(options, &pipeline, dir.path())),
             Name::Raft => ("durable Raft writes", raft::measure(options, dir.path())),
             Name::Registrations => ("100 000 registrations", registrations::measure(options, &pipeline, dir.path())),
+            Name::Failover => ("something dies, three sites", failover::measure(options, dir.path())),
             Name::Registration => ("registration, three gateways", registration::measure(options, dir.path())),
         };
         // One section that fails must not cost the others their figures.

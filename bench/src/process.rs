@@ -58,7 +58,9 @@ impl Daemon {
     /// to live: the kernel ends the child with its parent *thread*.
     pub fn spawn(name: &str, command: &mut Command, dir: &Path) -> Result<Self> {
         let log = dir.join(format!("{name}.log"));
-        let file = File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
+        // A process that is started again goes on in its old log.
+        let file = File::options().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("{} cannot be written", log.display()))?;
         command.stdin(Stdio::null()).stderr(file.try_clone()?).stdout(file);
         Self::start(name, command, log)
     }
@@ -97,6 +99,17 @@ impl Daemon {
         &mut self.child
     }
 
+    /// Sends SIGKILL, and does not wait.
+    pub fn strike(&mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("{} cannot be killed", self.name))
+    }
+
+    /// Waits until it is gone, after [`strike`](Self::strike).
+    pub fn bury(mut self) -> Result<()> {
+        self.child.wait().with_context(|| format!("{} cannot be waited for", self.name))?;
+        Ok(())
+    }
+
     /// Fails with the end of its log if it has ended.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
@@ -108,6 +121,10 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        // Once it was waited for, its id may be somebody else's.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         if let Ok(pid) = i32::try_from(self.child.id()) {
             // SAFETY: a plain system call; the child is ours and not yet waited for, so the id is still its own.
             unsafe { libc::kill(pid, libc::SIGTERM) };
