@@ -158,7 +158,7 @@ pub struct DmuxConfig {
     /// How often a registered router is told to send a keepalive.
     #[serde(default = "keepalive_ms")]
     pub keepalive_ms: u32,
-    /// Silence after which a registration expires; at least three keepalives.
+    /// Silence after which a registration expires; at least two and a half times `keepalive_ms`.
     #[serde(default = "expire_after_ms")]
     pub expire_after_ms: u32,
     /// How long a gateway takes everybody for a client of a router that begins to drain.
