@@ -35,6 +35,8 @@ struct Seen {
     configs: BTreeMap<u64, u8>,
     /// The same, of those that were acknowledged.
     acknowledged: BTreeMap<u64, u8>,
+    /// The last sequence number of each registration: it never falls, or somebody has taken what was old for new.
+    sequences: BTreeMap<RegistrationKey, u64>,
     /// The highest index that any node ever applied.
     top: u64,
     broken: Option<String>,
@@ -73,6 +75,9 @@ impl Histories {
         let mut seen = self.seen();
         if index > seen.top {
             seen.top = index;
+            let now =
+                store.read(|r| r.0.registrations().map(|r| (r.registration.key, r.registration.sequence)).collect());
+            seen.follow(index, now);
             world.tell(|| format!("index {index}: {}", store.read(|r| registered(&r.0))));
         }
         let (before, first) = *seen.digests.entry(index).or_insert((digest, site));
@@ -113,6 +118,15 @@ impl Histories {
 }
 
 impl Seen {
+    fn follow(&mut self, index: u64, now: Vec<(RegistrationKey, u64)>) {
+        for (key, sequence) in now {
+            let before = self.sequences.insert(key, sequence);
+            if before.is_some_and(|before| before > sequence) {
+                self.broken.get_or_insert(format!("at log index {index} the sequence of {} falls", key.router));
+            }
+        }
+    }
+
     fn compare(&mut self, version: u64) {
         if let (Some(acknowledged), Some(seen)) = (self.acknowledged.get(&version), self.configs.get(&version))
             && acknowledged != seen

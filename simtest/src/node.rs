@@ -55,10 +55,10 @@ fn address(id: u64) -> SocketAddr {
 
 /// How a site is cabled.
 pub fn site_config(site: Site) -> Result<SiteConfig, String> {
-    Ok(config(site, 1)?.site)
+    Ok(config(site, 1, 1)?.site)
 }
 
-fn config(site: Site, id: u64) -> Result<ControllerConfig, String> {
+fn config(site: Site, id: u64, audit_s: u64) -> Result<ControllerConfig, String> {
     let number = site + 1;
     let text = format!(
         r#"
@@ -81,7 +81,7 @@ prefix = "198.51.100.0/24"
 registration = "198.51.100.2"
 services = {{ 1 = "198.51.100.1" }}
 [timers]
-audit_s = 4
+audit_s = {audit_s}
 [[site.ports]]
 number = 1
 role = "wan"
@@ -160,7 +160,7 @@ impl Node {
             .map_err(|e| format!("node {id} does not start: {e}"))?;
         let connected = Arc::new(AtomicBool::new(false));
         let (bare, actions) = Bare::start(Parts {
-            config: config(site, id)?,
+            config: config(site, id, world.audits())?,
             store: store.clone(),
             authorities: certs::authorities()?,
             secret: world.net.bytes(),

@@ -122,9 +122,6 @@ impl Run {
     }
 
     async fn all(&mut self, seed: u64) -> Result<Report, String> {
-        for site in 0..self.nodes.len() {
-            self.nodes[site].start().await?;
-        }
         let routers = usize::try_from(self.world.net.pick(2..MAX_ROUTERS as u64 + 1)).unwrap_or(2);
         for n in 0..routers {
             let home = self.site();
@@ -132,7 +129,14 @@ impl Run {
             let at = Duration::from_millis(self.world.net.pick(500..3_500));
             self.plan(at, Due::Fault(Fault::RouterStart(n)));
         }
-        for (at, fault) in faults::draw(seed, self.nodes.len(), routers, FAULTS_FROM, HEAL) {
+        let drawn = faults::draw(seed, self.nodes.len(), routers, FAULTS_FROM, HEAL);
+        if drawn.iter().any(|(_, fault)| matches!(fault, Fault::Forget(..))) {
+            self.world.set_audits(4);
+        }
+        for site in 0..self.nodes.len() {
+            self.nodes[site].start().await?;
+        }
+        for (at, fault) in drawn {
             self.plan(at, Due::Fault(fault));
         }
         self.plan(LOOK, Due::Look);

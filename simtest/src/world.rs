@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,7 @@ pub struct World {
     skews: Mutex<BTreeMap<Clock, i64>>,
     ports: Mutex<BTreeMap<SocketAddrV4, Port>>,
     story: Mutex<Vec<String>>,
+    audit_s: AtomicU64,
     aloud: bool,
 }
 
@@ -84,6 +86,7 @@ impl World {
             skews: Mutex::default(),
             ports: Mutex::default(),
             story: Mutex::default(),
+            audit_s: AtomicU64::new(3_600),
             aloud,
         })
     }
@@ -125,6 +128,17 @@ impl World {
     /// All wall clocks are right again.
     pub fn set_walls_right(&self) {
         lock(&self.skews).clear();
+    }
+
+    /// Controllers that start from now on look so often whether their switch still holds what it took, in seconds. Where
+    /// no switch forgets, hardly ever, since that would put right what they should have done by themselves.
+    pub fn set_audits(&self, seconds: u64) {
+        self.audit_s.store(seconds, Ordering::Relaxed);
+    }
+
+    /// See [`set_audits`](Self::set_audits).
+    pub fn audits(&self) -> u64 {
+        self.audit_s.load(Ordering::Relaxed)
     }
 
     /// Notes what happens, for who looks for the reason of a failure.
