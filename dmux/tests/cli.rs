@@ -1,5 +1,7 @@
 //! Wrong flags and files: each gets a sentence that says what to do, and no panic.
 
+mod support;
+
 use std::fs;
 use std::process::{Command, Output};
 
@@ -118,4 +120,30 @@ fn wrong_flags_are_refused_with_what_is_right() {
         ],
         &["/nonexistent"],
     );
+}
+
+/// What `dmux get` can show, as it says itself.
+fn resources() -> Vec<String> {
+    let said = dmux(&["get", "nothing-of-this-name"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let list = said.split("possible values: ").nth(1).and_then(|rest| rest.split(']').next()).expect("a list");
+    list.split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn everything_that_can_be_got_is_shown_as_a_table_a_wider_table_and_json() {
+    let gateway = support::Gateway::start(1);
+    let api = gateway.api.address().to_string();
+    let resources = resources();
+    assert!(resources.len() >= 4 && resources.iter().any(|r| r == "routers"), "{resources:?}");
+    for resource in resources {
+        let show = |format: &str| support::succeed(&["get", &resource, "--api", &api, "-o", format]);
+        let columns = |text: &str| text.lines().next().unwrap_or_default().split_whitespace().count();
+        let (narrow, wide) = (show("table"), show("wide"));
+        assert_eq!(narrow, support::succeed(&["get", &resource, "--api", &api]), "a table is what is shown unasked");
+        assert!(columns(&narrow) > 1, "{resource}: {narrow}");
+        assert!(columns(&wide) > columns(&narrow), "{resource}: {wide}");
+        let document: serde_json::Value = serde_json::from_str(&show("json")).expect("JSON");
+        assert!(document.is_array(), "{resource}: {document}");
+    }
 }

@@ -2,6 +2,10 @@
 
 mod support;
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
+
+use dmux_wire::frame::Datagram;
+use dmux_wire::{DMUX_PORT, ProtocolId, ProviderId, Shim, ShimKind, ipv6};
 use serde_json::Value;
 use support::{GATEWAY, Gateway, host_address, refused, succeed, wait};
 
@@ -101,4 +105,41 @@ fn a_controller_pings_through_its_own_switch_and_names_the_registered_router() {
     gateway.switch.kill();
     wait("the switch's absence is noticed", || gateway.api.switch().filter(|s| s.state == "disconnected"));
     refused(&ping, &["the switch is not connected"]);
+}
+
+/// A gateway and a router behind it, at an address of the loopback network, for the kernel's own UDP.
+#[test]
+fn a_ping_by_the_kernels_network_counts_what_is_lost_and_who_answered() {
+    // Nothing else of this machine uses this address.
+    let service = SocketAddrV4::new(Ipv4Addr::new(127, 51, 70, 1), DMUX_PORT);
+    let socket = UdpSocket::bind(service).expect("an address of the loopback network");
+    let router = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11);
+    let answering = std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        for n in 0..4 {
+            let (length, from) = socket.recv_from(&mut buffer).expect("a request");
+            let asked = Datagram::parse(&buffer[..length]).expect("a datagram");
+            assert_eq!(
+                (asked.shim.kind, asked.shim.protocol, asked.shim.provider),
+                (ShimKind::Data, ProtocolId(41), ProviderId(7))
+            );
+            let packet = ipv6::echo_answer(asked.payload, Some(router)).expect("a request to all routers");
+            // The second is lost; the third comes twice.
+            for _ in 0..[1, 0, 2, 1][n] {
+                let shim = Shim { kind: ShimKind::Deliver, ..asked.shim };
+                socket.send_to(&Datagram { shim, origin: None, payload: &packet }.to_vec(), from).expect("sent");
+            }
+        }
+    });
+    let address = service.ip().to_string();
+    let ping = ["ping", "--protocol", "41", "--provider", "7", "--service", &address, "--interval-ms", "20"];
+    let document: Value =
+        serde_json::from_str(&succeed(&[&ping[..], &["--count", "4", "-o", "json"]].concat())).expect("JSON");
+    assert_eq!((&document["sent"], &document["received"], &document["duplicates"]), (&4.into(), &3.into(), &1.into()));
+    assert_eq!(
+        (&document["loss_percent"], &document["routers"]["2001:db8::11"]),
+        (&25.0.into(), &3.into()),
+        "{document:#}"
+    );
+    answering.join().expect("every request came");
 }
