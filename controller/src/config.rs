@@ -10,7 +10,7 @@ use dmux_wire::{GatewayId, ProtocolId, ServiceIndex};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::model::{Config, DEFAULT_ALL_PAIRS, DrainTimers, Ipv4Prefix, ProtocolConfig, Timers};
+use crate::model::{Config, DEFAULT_ALL_PAIRS, Dampening, DrainTimers, Ipv4Prefix, ProtocolConfig, Timers};
 use crate::plan::SiteConfig;
 use crate::probing::ProbeTimers;
 
@@ -173,6 +173,9 @@ pub struct DmuxConfig {
     /// Up to so many gateways, each probes all others; beyond, each probes a few.
     #[serde(default = "all_pairs_up_to")]
     pub all_pairs_up_to: u16,
+    /// How routers that come and go are held out (RFC 2439).
+    #[serde(default)]
+    pub dampening: Dampening,
 }
 
 impl DmuxConfig {
@@ -195,9 +198,18 @@ impl DmuxConfig {
         }
         let draining = DrainTimers { learn_ms: self.drain_learn_ms, idle_ms: self.drain_idle_ms };
         let (dmux_prefix, registration) = (self.prefix, self.registration);
-        let all_pairs_up_to = self.all_pairs_up_to;
-        let config =
-            Config { version: 1, dmux_prefix, services, registration, timers, protocols, all_pairs_up_to, draining };
+        let (all_pairs_up_to, dampening) = (self.all_pairs_up_to, self.dampening);
+        let config = Config {
+            version: 1,
+            dmux_prefix,
+            services,
+            registration,
+            timers,
+            protocols,
+            all_pairs_up_to,
+            draining,
+            dampening,
+        };
         config.check().map_err(|why| format!("dmux: {why}"))?;
         Ok(config)
     }

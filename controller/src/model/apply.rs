@@ -28,6 +28,8 @@ impl Model {
             Command::PutConfig { config, .. } => self.put_config(config),
             Command::RecordRouterRtts { gateway, samples, .. } => self.record_router_rtts(*gateway, samples),
             Command::RecordCoordinate { from, coordinate, .. } => self.record_coordinate(*from, *coordinate),
+            Command::Revoke { at, fingerprint, note } => self.revoke(*at, *fingerprint, note),
+            Command::Unrevoke { fingerprint, .. } => self.unrevoke(fingerprint),
             Command::Drain { at, key, draining } => self.drain(*at, key, *draining),
         };
         outcome.unwrap_or_else(Reply::Refused)

@@ -6,7 +6,9 @@ use dmux_wire::GatewayId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Config, Gateway, LatencySample, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex};
+use super::{
+    Config, Fingerprint, Gateway, LatencySample, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex,
+};
 use crate::coordinates::Coordinate;
 
 /// A change of the replicated state. `at` is the proposer's time in ms since the Unix epoch: the state machine has no
@@ -123,6 +125,22 @@ pub enum Command {
         /// Its coordinate.
         coordinate: Coordinate,
     },
+    /// Whatever rests on this key is good for nothing from now on; registrations that do are removed at once.
+    Revoke {
+        /// When.
+        at: u64,
+        /// The key of a router's or a provider's certificate.
+        fingerprint: Fingerprint,
+        /// For people: whose, why.
+        note: String,
+    },
+    /// Takes a revocation back.
+    Unrevoke {
+        /// When.
+        at: u64,
+        /// Of which key.
+        fingerprint: Fingerprint,
+    },
 }
 
 /// The answer to a command.
@@ -142,6 +160,11 @@ pub enum Reply {
     },
     /// Nothing was changed.
     Refused(Refusal),
+    /// The key is revoked.
+    Revoked {
+        /// How many registrations went with it.
+        registrations: u32,
+    },
 }
 
 impl Reply {
@@ -226,4 +249,13 @@ pub enum Refusal {
         "{0} buckets for clients are too many; {MAX_BUCKETS} fit: give some protocols fewer, or serve fewer destinations"
     )]
     TooManyBuckets(usize),
+    /// A certificate that the registration rests on was revoked.
+    #[error("key {0} of the registration's certificates is revoked; the router needs a certificate with another key")]
+    Revoked(Fingerprint),
+    /// A revocation's value cannot be used.
+    #[error("the revocation cannot be accepted: {0}")]
+    BadRevocation(String),
+    /// [`MAX_REVOCATIONS`](super::MAX_REVOCATIONS) are there already.
+    #[error("{0} keys are revoked already; take back those whose certificates have expired")]
+    TooManyRevocations(usize),
 }

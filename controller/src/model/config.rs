@@ -8,7 +8,7 @@ use std::str::FromStr;
 use dmux_wire::{ProtocolId, ServiceIndex};
 use serde::{Deserialize, Serialize};
 
-use super::{Ipv4Prefix, MAX_GATEWAYS};
+use super::{Dampening, Ipv4Prefix, MAX_GATEWAYS};
 
 /// Service addresses at most: each takes a few entries in every switch.
 pub const MAX_SERVICES: usize = 64;
@@ -154,6 +154,8 @@ pub struct Config {
     pub all_pairs_up_to: u16,
     /// How draining routers keep their clients.
     pub draining: DrainTimers,
+    /// How routers that come and go are held out.
+    pub dampening: Dampening,
 }
 
 impl Default for Config {
@@ -168,6 +170,7 @@ impl Default for Config {
             protocols: BTreeMap::new(),
             all_pairs_up_to: DEFAULT_ALL_PAIRS,
             draining: DrainTimers::default(),
+            dampening: Dampening::default(),
         }
     }
 }
@@ -213,6 +216,7 @@ impl Config {
                 self.all_pairs_up_to
             ));
         }
+        self.dampening.check()?;
         let Timers { keepalive_ms, expire_after_ms } = self.timers;
         if keepalive_ms < 100 {
             return Err(format!("timers.keepalive_ms is {keepalive_ms}; at least 100, or keepalives are a flood"));

@@ -12,6 +12,7 @@
 mod apply;
 mod command;
 mod config;
+mod dampening;
 mod fingerprint;
 mod gateway;
 mod index;
@@ -19,6 +20,7 @@ mod journal;
 mod prefix;
 mod register;
 mod registration;
+mod revocation;
 mod snapshot;
 mod state;
 
@@ -27,12 +29,14 @@ pub use config::{
     Config, DEFAULT_ALL_PAIRS, DEFAULT_BUCKETS, DEFAULT_MARGIN_MS, DrainTimers, MAX_BUCKETS, MAX_BUCKETS_PER_SET,
     MAX_MARGIN_MS, MAX_PROTOCOLS, MAX_SERVICES, MIN_BUCKETS_PER_SET, Policy, ProtocolConfig, Timers,
 };
+pub use dampening::{Dampening, Flap, MAX_FLAPPING, Penalty};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner, is_news};
 pub use journal::{Change, MAX_JOURNAL};
 pub use prefix::{Ipv4Prefix, PrefixError};
 pub use register::{MAX_TOMBSTONES, TOMBSTONE_MS};
 pub use registration::{MAX_ROUTER_CHAIN, Registration, RegistrationKey};
+pub use revocation::{MAX_REVOCATION_NOTE, MAX_REVOCATIONS, Revocation};
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 pub use state::{
     Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_NAME, Model, Registered, RouterIndex, SetId,

@@ -76,6 +76,9 @@ impl Model {
         }
         self.known_gateway(new.gateway)?;
         check_registration(new, self.config())?;
+        if let Some(&revoked) = self.revoked(&new.chain) {
+            return Err(Refusal::Revoked(revoked));
+        }
         let have = match old {
             Some(old) => Some(old.registration.sequence),
             None => self.state.tombstones.sequence(&key, at),
@@ -84,6 +87,7 @@ impl Model {
             return Err(Refusal::StaleSequence { have, got: new.sequence });
         }
         let kept = old.map(|old| old.router);
+        let says_the_same = old.is_none_or(|old| old.registration.says_the_same(new));
         let needed = Destination::served_by(new).iter().filter(|d| !self.state.sets.contains_key(d)).count();
         if self.state.sets.len() + needed > MAX_DESTINATIONS {
             return Err(Refusal::TooManyDestinations(MAX_DESTINATIONS));
@@ -98,6 +102,9 @@ impl Model {
         };
         self.replace(key, Some(Registered { router, registration: new.clone() }));
         self.state.tombstones.forget(&key);
+        if !says_the_same {
+            self.flapped(at, key, |dampening| dampening.change);
+        }
         Ok(Reply::Registered { router })
     }
 
@@ -109,8 +116,8 @@ impl Model {
         if sequence <= have {
             return Err(Refusal::StaleSequence { have, got: sequence });
         }
-        self.replace(*key, None);
-        self.state.tombstones.bury(at, *key, sequence);
+        self.remove_registration(at, *key, sequence);
+        self.flapped(at, *key, |dampening| dampening.flap);
         Ok(Reply::Done)
     }
 
@@ -131,8 +138,8 @@ impl Model {
         if sequence < have {
             return Err(Refusal::StaleSequence { have, got: sequence });
         }
-        self.replace(*key, None);
-        self.state.tombstones.bury(at, *key, have);
+        self.remove_registration(at, *key, have);
+        self.flapped(at, *key, |dampening| dampening.flap);
         Ok(Reply::Done)
     }
 
@@ -190,6 +197,12 @@ impl Model {
     /// Buckets of all destinations that are served, under a configuration.
     pub(super) fn buckets(&self, config: &Config) -> usize {
         self.state.sets.keys().map(|destination| config.buckets(destination.protocol)).sum()
+    }
+
+    /// `sequence`: the highest that is known of it.
+    pub(super) fn remove_registration(&mut self, at: u64, key: RegistrationKey, sequence: u64) {
+        self.replace(key, None);
+        self.state.tombstones.bury(at, key, sequence);
     }
 
     /// Puts or removes a registration, and keeps the index, the sets and the journal in step.

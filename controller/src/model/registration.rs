@@ -47,3 +47,32 @@ pub struct Registration {
     /// The keys that its right rests on, the router's first: those of its certificates, without the authority's.
     pub chain: Vec<Fingerprint>,
 }
+
+impl Registration {
+    /// Whether another registration of this key differs in nothing but when it was made: then it is news to nobody but
+    /// the gateway that hears it.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let Self {
+            key,
+            provider,
+            weight,
+            gateway,
+            public_key,
+            sequence: _,
+            name,
+            registered_at: _,
+            not_after,
+            draining,
+            chain,
+        } = self;
+        *key == other.key
+            && *provider == other.provider
+            && *weight == other.weight
+            && *gateway == other.gateway
+            && *public_key == other.public_key
+            && *name == other.name
+            && *not_after == other.not_after
+            && draining.is_some() == other.draining.is_some()
+            && *chain == other.chain
+    }
+}

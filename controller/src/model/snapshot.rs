@@ -116,6 +116,9 @@ fn index_of(state: &State) -> Result<Index, SnapshotError> {
     if state.router_rtts.keys().any(|key| !state.registrations.contains_key(key)) {
         return inconsistent("a round trip is of a router that is not registered");
     }
+    if !state.flaps.is_consistent() {
+        return inconsistent("the memories of flaps are not in step");
+    }
     if !state.tombstones.is_consistent() {
         return inconsistent("the memories of gone registrations are not in step");
     }

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound;
 
 use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 use serde::{Deserialize, Serialize};
 
+use super::dampening::Flaps;
 use super::index::Index;
 use super::journal::Journal;
 use super::register::Tombstones;
+use super::revocation::Revocations;
 use super::{Change, Config, Gateway, Latency, Registration, RegistrationKey, SwitchOwner};
 use crate::coordinates::Coordinate;
 
@@ -87,6 +90,8 @@ pub(super) struct State {
     pub(super) router_rtts: BTreeMap<RegistrationKey, u32>,
     /// Registrations that an operator drains, whatever their routers say.
     pub(super) drains: BTreeSet<RegistrationKey>,
+    pub(super) flaps: Flaps,
+    pub(super) revocations: Revocations,
     /// The last index given out: the search for a free one starts after it, so that an index rests as long as
     /// possible before another router gets it.
     pub(super) last_router: u32,
@@ -153,6 +158,11 @@ impl Model {
         self.state.registrations.values()
     }
 
+    /// The registrations from a key on, by key.
+    pub fn registrations_from(&self, from: Bound<RegistrationKey>) -> impl Iterator<Item = &Registered> {
+        self.state.registrations.range((from, Bound::Unbounded)).map(|(_, registered)| registered)
+    }
+
     /// One registration.
     pub fn registration(&self, key: &RegistrationKey) -> Option<&Registered> {
         self.state.registrations.get(key)
@@ -161,6 +171,11 @@ impl Model {
     /// The registrations that a gateway owns, by key.
     pub fn registrations_at(&self, gateway: GatewayId) -> impl Iterator<Item = &Registered> {
         self.index.keys_at(gateway).filter_map(|key| self.state.registrations.get(key))
+    }
+
+    /// Whether an operator drains the registration, whatever its router says.
+    pub fn is_drained(&self, key: &RegistrationKey) -> bool {
+        self.state.drains.contains(key)
     }
 
     /// Every destination that some registration serves, and its set id.

@@ -116,6 +116,7 @@ impl Planner {
                 || local.by_coordinates != self.local.by_coordinates;
             work.keys.extend(changed_keys(&self.local.dead, &local.dead));
             work.keys.extend(self.local.learned.symmetric_difference(&local.learned).copied());
+            work.keys.extend(self.local.dampened.symmetric_difference(&local.dampened));
             self.local = local;
         }
         self.perform(model, work);

@@ -22,7 +22,25 @@
 //! A gateway that has not heard a router itself (it restarted, or anycast moved the router's path) demands a cookie for
 //! the first keepalive too: the sequence numbers of keepalives are not replicated, so an old one could be replayed there.
 //!
-//! Certificates: see [`chain`].
+//! Certificates: see [`chain`]. How much all of that may cost a second: see [`work`].
+//!
+//! What becomes of a registration when something about its router or gateway changes:
+//!
+//! | what happens | what comes of it |
+//! | --- | --- |
+//! | the gateway restarts (its cookies are void) | registrations that are its own get a fresh term; the first keepalive of each is answered with a challenge and counts when it is repeated with the cookie; nothing is written |
+//! | another gateway hears the keepalives (anycast moved; the owner died) | a challenge, then `Adopt`: the registration keeps its index and attributes, the former owner forgets it and cannot expire it |
+//! | a recorded keepalive is played to another gateway | a challenge, and no more: the registration stays where it is |
+//! | the router restarts, same certificate and attributes | accepted by the owner on the spot (the sequence comes from the clock, so it is higher): nothing is written |
+//! | the router restarts with its clock set back | refused as replayed until the clock has caught up, or the registration expired and 10 minutes have passed |
+//! | new attributes, certificate or key at the same address | replaces the old registration (a change in RFC 2439's terms); keepalives under the old key are refused from then on |
+//! | two routers claim one address, both certified | the latest registration holds; the other is refused (bad signature, then it registers in turn); each turn is a change, so the address is held out before long |
+//! | an uncertified router claims it | refused; the registered one notices nothing |
+//! | the router goes silent | out of this gateway's plan at once, quorum or not; `Expire` is proposed until it is taken |
+//! | the router comes and goes | each going is a flap; suppressed, it is refused as dampened until reuse, and nothing is written (see [`model`](crate::model)) |
+//! | a certificate of its chain is revoked | the registration goes in the same command, on all gateways; registering again is refused as revoked |
+//! | the gateway is dead and nobody adopts | the registration stays, suspect, until the gateway is back (fresh term, then expiry) |
+//! | the controllers lose their state (wiped) | keepalives are refused as not registered; the router registers again by itself |
 
 pub mod chain;
 mod cookie;
@@ -33,12 +51,13 @@ mod requests;
 mod rtts;
 mod sessions;
 mod view;
+pub mod work;
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use dmux_wire::GatewayId;
-use dmux_wire::control::ControlError;
+use dmux_wire::control::{ControlError, Kind};
 use thiserror::Error;
 
 use crate::model::{Command, Registration, RegistrationKey};
@@ -86,6 +105,10 @@ impl Now {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// Pairs a call of the operators' API with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
 /// The cluster did not answer a proposal; its fate is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the cluster did not accept the proposal: {0}")]
@@ -111,6 +134,13 @@ pub enum Effect {
         to: SocketAddrV4,
         /// The message, without shim.
         bytes: Vec<u8>,
+    },
+    /// Answer a [`call`](Registrar::call).
+    Answer {
+        /// Which.
+        call: CallId,
+        /// What a datagram would have been answered.
+        kind: Box<Kind>,
     },
     /// Propose a command to the cluster, and call [`Registrar::committed`] with its outcome.
     Propose {

@@ -6,18 +6,35 @@ use std::time::Duration;
 
 use crate::model::{Registration, RegistrationKey};
 
-use super::{MAX_IN_FLIGHT, PROPOSAL_DEADLINE, Token};
+use super::{CallId, MAX_IN_FLIGHT, PROPOSAL_DEADLINE, Token};
 
 /// Whom to answer, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Asker {
-    /// The address that the request went to.
-    pub(crate) to: SocketAddrV4,
     /// The router.
     pub(crate) from: SocketAddrV4,
-    pub(crate) nonce: u64,
-    /// Bytes of the request.
-    pub(crate) length: usize,
+    pub(crate) via: Via,
+}
+
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// From anywhere.
+    Datagram {
+        /// The address that it went to.
+        to: SocketAddrV4,
+        nonce: u64,
+        /// Bytes of it.
+        length: usize,
+    },
+    /// Through the operators' API, whose channel stands for the cookie.
+    Call(CallId),
+}
+
+impl Asker {
+    pub(crate) fn is_call(&self) -> bool {
+        matches!(self.via, Via::Call(_))
+    }
 }
 
 /// What a proposal is for.

@@ -37,6 +37,15 @@ impl Refusal {
         Self { retry_after: super::RETRY_AFTER, ..Self::new(code, text) }
     }
 
+    /// The message, whole.
+    pub(crate) fn message(&self) -> Kind {
+        Kind::Refused(Refused {
+            code: self.code.into(),
+            text: cut(&self.text, MAX_TEXT).to_owned(),
+            retry_after_ms: u32::try_from(self.retry_after.as_millis()).unwrap_or(u32::MAX),
+        })
+    }
+
     /// The message, with the text cut so that it has at most `limit` bytes; `None` if it cannot be made to fit.
     pub(crate) fn encode(&self, nonce: u64, limit: usize) -> Option<Vec<u8>> {
         let mut text = cut(&self.text, MAX_TEXT);

@@ -3,20 +3,26 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use dmux_wire::GatewayId;
-use dmux_wire::control::{self, Accepted, Challenge, DeregisterAck, KeepaliveAck, Kind, RefusalCode};
+use dmux_wire::control::{
+    self, Accepted, Challenge, DeregisterAck, KeepaliveAck, Kind, RefusalCode, RegisterBody, SessionBody,
+};
 
 use super::chain::Authorities;
 use super::cookie::Cookies;
-use super::pending::{Asker, Pending, Purpose, Room};
+use super::pending::{Asker, Pending, Purpose, Room, Via};
 use super::refusal::{Refusal, Throttle};
+use super::requests::{bad_body, busy};
 use super::rtts::Rtts;
 use super::sessions::Sessions;
-use super::{EXPIRE_RETRY, Effect, Ignored, Level, Now, PROPOSAL_DEADLINE, RegistrarConfig, RegistrationView, Token};
+use super::work::Work;
+use super::{
+    CallId, EXPIRE_RETRY, Effect, Ignored, Level, Now, PROPOSAL_DEADLINE, RegistrarConfig, RegistrationView, Token,
+};
 use super::{Unavailable, describe};
 use crate::model::{self, Command, RegistrationKey, Reply};
 
 /// After one of these a proven source gets no further signature check for an interval.
-const COSTLY: [RefusalCode; 10] = [
+const COSTLY: [RefusalCode; 11] = [
     RefusalCode::BadChain,
     RefusalCode::UnknownAuthority,
     RefusalCode::ChainExpired,
@@ -27,6 +33,7 @@ const COSTLY: [RefusalCode; 10] = [
     RefusalCode::ProtocolNotCertified,
     RefusalCode::BadKey,
     RefusalCode::BadSignature,
+    RefusalCode::Revoked,
 ];
 
 /// The registrations of one gateway. See the [module](super).
@@ -39,6 +46,7 @@ pub struct Registrar {
     pub(super) pending: Pending,
     pub(super) throttle: Throttle,
     pub(super) rtts: Rtts,
+    pub(super) work: Work,
 }
 
 impl Registrar {
@@ -52,6 +60,7 @@ impl Registrar {
             pending: Pending::default(),
             throttle: Throttle::default(),
             rtts: Rtts::default(),
+            work: Work::default(),
         }
     }
 
@@ -83,18 +92,56 @@ impl Registrar {
         self.sync(now, view);
         let ignored = match control::decode(message) {
             Ok((nonce, kind)) => {
-                let asker = Asker { from, to, nonce, length: message.len() };
-                match kind {
-                    Kind::Register(request) => return self.register(now, view, asker, &request),
-                    Kind::Keepalive(request) => return self.keepalive(now, view, asker, &request),
-                    Kind::Deregister(request) => return self.deregister(now, view, asker, &request),
-                    _ => Ignored::NotARequest,
+                let asker = Asker { from, via: Via::Datagram { to, nonce, length: message.len() } };
+                match self.request(now, view, asker, &kind) {
+                    Some(effects) => return effects,
+                    None => Ignored::NotARequest,
                 }
             }
             Err(error) => Ignored::Unreadable(error),
         };
-        let asker = Asker { from, to, nonce: 0, length: message.len() };
-        self.note(now, asker, RefusalCode::Unspecified, &ignored.to_string())
+        self.note(now, from, RefusalCode::Unspecified, &ignored.to_string())
+    }
+
+    /// Takes a request that came through the operators' API: signed as in a datagram, by the router that it names, but
+    /// without a cookie. One [`Effect::Answer`] comes of it, now or with the outcome of a proposal.
+    pub fn call(&mut self, now: Now, view: &dyn RegistrationView, call: CallId, kind: &Kind) -> Vec<Effect> {
+        self.sync(now, view);
+        let router = match kind {
+            Kind::Register(request) => RegisterBody::decode(&request.body).map(|body| body.router),
+            Kind::Keepalive(request) => SessionBody::decode(&request.body).map(|body| body.router),
+            Kind::Deregister(request) => SessionBody::decode(&request.body).map(|body| body.router),
+            _ => {
+                let refusal = Refusal::new(RefusalCode::Malformed, Ignored::NotARequest.to_string());
+                return vec![Effect::Answer { call, kind: Box::new(refusal.message()) }];
+            }
+        };
+        let from = match router {
+            Ok(router) => router,
+            Err(error) => return vec![Effect::Answer { call, kind: Box::new(bad_body(&error).message()) }],
+        };
+        let asker = Asker { from, via: Via::Call(call) };
+        let mut effects = self.request(now, view, asker, kind).unwrap_or_default();
+        // Where a datagram is not answered, because its like is under way.
+        if !effects.iter().any(|e| matches!(e, Effect::Answer { .. } | Effect::Propose { .. })) {
+            effects.push(Effect::Answer { call, kind: Box::new(busy().message()) });
+        }
+        effects
+    }
+
+    /// `None`: only gateways send such a message.
+    fn request(&mut self, now: Now, view: &dyn RegistrationView, asker: Asker, kind: &Kind) -> Option<Vec<Effect>> {
+        match kind {
+            Kind::Register(request) => Some(self.register(now, view, asker, request)),
+            Kind::Keepalive(request) => Some(self.keepalive(now, view, asker, request)),
+            Kind::Deregister(request) => Some(self.deregister(now, view, asker, request)),
+            _ => None,
+        }
+    }
+
+    /// Signatures that were verified so far: what requests cost.
+    pub fn verifications(&self) -> u64 {
+        self.work.total()
     }
 
     /// What time brings, and when to call again. To be called after each change of the replicated state, too.
@@ -219,27 +266,32 @@ impl Registrar {
 
     /// Tells the sender and the log, once an interval each.
     pub(super) fn refuse(&mut self, now: Now, asker: Asker, refusal: &Refusal, proven: Proven) -> Vec<Effect> {
-        if proven == Proven::Yes && COSTLY.contains(&refusal.code) {
-            self.throttle.put_on_probation(now.mono, asker.from);
+        let mut effects = Vec::new();
+        match asker.via {
+            Via::Call(call) => effects.push(Effect::Answer { call, kind: Box::new(refusal.message()) }),
+            Via::Datagram { to, nonce, length } => {
+                if proven == Proven::Yes && COSTLY.contains(&refusal.code) {
+                    self.throttle.put_on_probation(now.mono, asker.from);
+                }
+                if !self.throttle.admit(now.mono, asker.from, refusal.code) {
+                    return Vec::new();
+                }
+                let limit = if proven == Proven::Yes { control::MAX_CONTROL } else { length };
+                let bytes = refusal.encode(nonce, limit);
+                effects.extend(bytes.map(|bytes| Effect::Reply { from: to, to: asker.from, bytes }));
+            }
         }
-        if !self.throttle.admit(now.mono, asker.from, refusal.code) {
-            return Vec::new();
-        }
-        let limit = if proven == Proven::Yes { control::MAX_CONTROL } else { asker.length };
-        let bytes = refusal.encode(asker.nonce, limit);
-        let mut effects: Vec<_> =
-            bytes.map(|bytes| Effect::Reply { from: asker.to, to: asker.from, bytes }).into_iter().collect();
         let text = format!("refused router {}: {}", asker.from, refusal.text);
         effects.extend(self.throttle.log(now.mono, Level::Warn, text));
         effects
     }
 
     /// Tells the log only, once an interval.
-    pub(super) fn note(&mut self, now: Now, asker: Asker, code: RefusalCode, text: &str) -> Vec<Effect> {
-        if !self.throttle.admit(now.mono, asker.from, code) {
+    pub(super) fn note(&mut self, now: Now, from: SocketAddrV4, code: RefusalCode, text: &str) -> Vec<Effect> {
+        if !self.throttle.admit(now.mono, from, code) {
             return Vec::new();
         }
-        let text = format!("ignored a message from {}: {text}", asker.from);
+        let text = format!("ignored a message from {from}: {text}");
         self.throttle.log(now.mono, Level::Info, text).into_iter().collect()
     }
 
@@ -265,11 +317,15 @@ pub(super) enum Proven {
 
 /// A reply; none where it would be longer than an unproven request.
 pub(super) fn answer(asker: Asker, kind: Kind, proven: Proven) -> Vec<Effect> {
-    let Ok(bytes) = control::encode(asker.nonce, kind) else { return Vec::new() };
-    if proven == Proven::No && bytes.len() > asker.length {
-        return Vec::new();
+    match asker.via {
+        Via::Call(call) => vec![Effect::Answer { call, kind: Box::new(kind) }],
+        Via::Datagram { to, nonce, length } => match control::encode(nonce, kind) {
+            Ok(bytes) if proven == Proven::Yes || bytes.len() <= length => {
+                vec![Effect::Reply { from: to, to: asker.from, bytes }]
+            }
+            _ => Vec::new(),
+        },
     }
-    vec![Effect::Reply { from: asker.to, to: asker.from, bytes }]
 }
 
 /// What the replicated state's refusal means to a router.
@@ -282,6 +338,7 @@ fn cluster_refusal(why: &model::Refusal) -> Refusal {
         R::TooManyRegistrations(_) | R::TooManyDestinations(_) | R::TooManyBuckets(_) => {
             Refusal::new(RefusalCode::Limit, text)
         }
+        R::Revoked(_) => Refusal::new(RefusalCode::Revoked, text),
         R::BadRegistration(_) => Refusal::new(RefusalCode::Malformed, text),
         _ => Refusal::retry(RefusalCode::ClusterUnavailable, text),
     }

@@ -30,7 +30,7 @@ impl Registrar {
         if body.router != asker.from {
             return self.refuse(now, asker, &elsewhere(asker, body.router), Proven::No);
         }
-        if !self.cookies.check(now.mono, asker.from, &body.cookie) {
+        if !asker.is_call() && !self.cookies.check(now.mono, asker.from, &body.cookie) {
             return self.challenge(now, asker);
         }
         match self.check_registration(now, view, asker, request, &body) {
@@ -64,33 +64,39 @@ impl Registrar {
         check_clock(now, body.sequence)?;
         let keepalive_ms = keepalive_interval(body.keepalive_interval_ms, config.timers);
         let expire_ms = config.timers.expire_after_ms;
-        if self.throttle.is_on_probation(now.mono, asker.from) {
+        let accepted = Accepted {
+            keepalive_interval_ms: keepalive_ms,
+            expires_after_ms: expire_ms,
+            gateway: self.gateway.0.into(),
+            sequence: body.sequence,
+        };
+        if !asker.is_call() && self.throttle.is_on_probation(now.mono, asker.from) {
             return Ok(Vec::new());
         }
         let session = self.sessions.get(&key);
         let known = session.map(|s| &s.registration).or_else(|| view.registration(&key));
         if let Some(known) = known {
-            let repeated = known.sequence == body.sequence && known.gateway == self.gateway && session.is_some();
-            if repeated && is_signed(&known.public_key, Domain::Register, &request.body, &request.signature) {
-                // The answer was lost. What is under way otherwise is its expiry, and then nobody knows whether it is
-                // still registered.
-                if self.pending.room(&key, body.sequence) == Room::Other {
+            // The latter if it said nothing new, so that nothing was written.
+            let heard = known.sequence == body.sequence || session.is_some_and(|s| s.last_sequence == body.sequence);
+            let repeated = heard && known.gateway == self.gateway && session.is_some();
+            if repeated {
+                if !self.work.admit(now.mono, asker.from, 1) {
                     return Err(busy());
                 }
-                // Whoever is told that it is registered must stay so for as long as it was told; a replay lengthens
-                // that by no more than the age that a cookie may have.
-                let revived = self.sessions.heard(now, &key, body.sequence, Duration::from_millis(expire_ms.into()));
-                let accepted = Accepted {
-                    keepalive_interval_ms: keepalive_ms,
-                    expires_after_ms: expire_ms,
-                    gateway: self.gateway.0.into(),
-                    sequence: body.sequence,
-                };
-                let mut effects = answer(asker, Kind::Accepted(accepted), Proven::Yes);
-                if revived {
-                    effects.push(Effect::Liveness { key, alive: true });
+                if is_signed(&known.public_key, Domain::Register, &request.body, &request.signature) {
+                    // The answer was lost. What is under way otherwise is its expiry, and then nobody knows whether it is
+                    // still registered.
+                    if self.pending.room(&key, body.sequence) == Room::Other {
+                        return Err(busy());
+                    }
+                    // Whoever is told that it is registered must stay so for as long as it was told; a replay lengthens
+                    // that by no more than the age that a cookie may have.
+                    let expire = Duration::from_millis(expire_ms.into());
+                    let revived = self.sessions.heard(now, &key, body.sequence, expire);
+                    let mut effects = answer(asker, Kind::Accepted(accepted), Proven::Yes);
+                    effects.extend(revived.then_some(Effect::Liveness { key, alive: true }));
+                    return Ok(effects);
                 }
-                return Ok(effects);
             }
             let have = session.map_or(known.sequence, |s| s.last_sequence);
             check_sequence(have, body.sequence)?;
@@ -100,10 +106,18 @@ impl Registrar {
             Room::Same => return Ok(Vec::new()),
             Room::Other | Room::Full => return Err(busy()),
         }
+        let cost = u32::try_from(request.chain.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if !self.work.admit(now.mono, asker.from, cost) {
+            return Err(busy());
+        }
         let claim = Claim { address: *body.router.ip(), provider: body.provider, protocol: body.protocol };
         let identity = self.authorities.verify(now.unix, &request.chain, claim).map_err(|e| chain_refusal(&e))?;
         if !is_signed(&identity.public_key, Domain::Register, &request.body, &request.signature) {
             return Err(bad_signature());
+        }
+        if let Some(key) = view.revoked(&identity.chain) {
+            let text = format!("key {key} of the router's certificates is revoked; get one with another key");
+            return Err(Refusal::new(RefusalCode::Revoked, text));
         }
         let at = now.unix_ms();
         let registration = Registration {
@@ -116,9 +130,20 @@ impl Registrar {
             name: identity.name,
             registered_at: at,
             not_after: identity.not_after,
-            draining: body.draining.then_some(at),
+            draining: (body.draining || view.is_drained(&key)).then_some(at),
             chain: identity.chain,
         };
+        let expire = Duration::from_millis(expire_ms.into());
+        if self.sessions.get(&key).is_some_and(|session| session.registration.says_the_same(&registration)) {
+            // The router has restarted: no news to anybody else.
+            let revived = self.sessions.heard(now, &key, body.sequence, expire);
+            let mut effects = answer(asker, Kind::Accepted(accepted), Proven::Yes);
+            effects.extend(revived.then_some(Effect::Liveness { key, alive: true }));
+            return Ok(effects);
+        }
+        if let Some(until) = view.suppressed_until(&key, at) {
+            return Err(dampened(Duration::from_millis(until.saturating_sub(at))));
+        }
         let command = Command::Register { at, registration: registration.clone() };
         let registration = Box::new(registration);
         let purpose = Purpose::Register { asker, registration, keepalive_ms, expire_ms };
@@ -217,36 +242,61 @@ impl Registrar {
             return Ok(None);
         };
         // Only who has heard the router itself knows which sequence numbers are spent.
-        let fresh_since = session.filter(|s| s.heard.is_some()).map(|s| s.last_sequence);
-        if fresh_since.is_none() && !self.cookies.check(now.mono, asker.from, &body.cookie) {
+        let live = session.filter(|s| s.heard.is_some());
+        let fresh_since = live.map(|s| s.last_sequence);
+        let trusted = live.is_some_and(|s| !s.is_suspect(now.mono)) && self.work.is_calm(now.mono);
+        let proven = if asker.is_call() || !trusted { Proven::Yes } else { Proven::No };
+        if proven == Proven::Yes && !asker.is_call() && !self.cookies.check(now.mono, asker.from, &body.cookie) {
             return Err(self.challenge(now, asker));
         }
-        let proven = if fresh_since.is_none() { Proven::Yes } else { Proven::No };
         // Not where the source may be forged: that would silence a router in its own name.
-        if proven == Proven::Yes && self.throttle.is_on_probation(now.mono, asker.from) {
+        if proven == Proven::Yes
+            && live.is_none()
+            && !asker.is_call()
+            && self.throttle.is_on_probation(now.mono, asker.from)
+        {
             return Err(Vec::new());
         }
         let fresh = check_sequence(fresh_since.unwrap_or(known.sequence), body.sequence)
             .and_then(|()| check_clock(now, body.sequence));
         match fresh {
             Ok(()) => {}
-            Err(refusal) if proven == Proven::Yes => return Err(self.refuse(now, asker, &refusal, proven)),
             // A datagram that the network doubled, or one that somebody repeats: the router itself would not
             // understand a refusal of what was acknowledged already.
-            Err(refusal) => return Err(self.note(now, asker, refusal.code, &refusal.text)),
+            Err(refusal) if fresh_since.is_some() && !asker.is_call() => {
+                return Err(self.note(now, asker.from, refusal.code, &refusal.text));
+            }
+            Err(refusal) => return Err(self.refuse(now, asker, &refusal, proven)),
         }
         if known.not_after <= now.unix.as_secs() {
             let late = now.unix.as_secs() - known.not_after;
             return Err(self.refuse(now, asker, &chain_refusal(&ChainError::Expired(late)), proven));
         }
+        let admitted = match (fresh_since, proven) {
+            (Some(_), Proven::No) => {
+                self.work.count();
+                true
+            }
+            (Some(_), Proven::Yes) => self.work.admit_live(now.mono, asker.from),
+            (None, _) => self.work.admit(now.mono, asker.from, 1),
+        };
+        if !admitted {
+            return Err(self.refuse(now, asker, &busy(), proven));
+        }
         if !is_signed(&known.public_key, domain, bytes, signature) {
+            if proven == Proven::No {
+                self.sessions.forged(now.mono, &key);
+                self.work.forged(now.mono);
+            }
+            // A live router is never put on probation: whoever sees its datagrams could silence it.
+            let proven = if fresh_since.is_some() { Proven::No } else { proven };
             return Err(self.refuse(now, asker, &bad_signature(), proven));
         }
         Ok(Some((body, known)))
     }
 }
 
-fn bad_body(error: &BodyError) -> Refusal {
+pub(super) fn bad_body(error: &BodyError) -> Refusal {
     Refusal::new(error.code(), error.to_string())
 }
 
@@ -270,8 +320,17 @@ fn elsewhere(asker: Asker, claimed: std::net::SocketAddrV4) -> Refusal {
     Refusal::new(RefusalCode::AddressMismatch, text)
 }
 
-fn busy() -> Refusal {
+pub(super) fn busy() -> Refusal {
     Refusal::retry(RefusalCode::Busy, "busy, retry")
+}
+
+/// RFC 2439 §4.4: not before the penalty has fallen below the reuse threshold.
+fn dampened(wait: Duration) -> Refusal {
+    let text = format!(
+        "the router came and went, or changed, too often and is held out for {} s more; it registers again by itself",
+        wait.as_secs().saturating_add(1)
+    );
+    Refusal { retry_after: wait, ..Refusal::new(RefusalCode::Dampened, text) }
 }
 
 fn check_sequence(have: u64, got: u64) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use dmux_wire::GatewayId;
 use dmux_wire::control::Domain;
 use ed25519_dalek::{Signature, VerifyingKey};
 
+use super::work::SUSPICION;
 use super::{APPLY_GRACE, Now, RegistrationView};
 use crate::model::{Registration, RegistrationKey};
 
@@ -20,6 +21,15 @@ pub(crate) struct Session {
     pub(crate) heard: Option<Duration>,
     /// When it counts as silent.
     deadline: Duration,
+    /// When a signature in its name last did not verify.
+    forged: Option<Duration>,
+}
+
+impl Session {
+    /// Whether somebody may be forging its source address.
+    pub(crate) fn is_suspect(&self, now: Duration) -> bool {
+        self.forged.is_some_and(|at| now.saturating_sub(at) < SUSPICION)
+    }
 }
 
 /// All of them, by key and by deadline.
@@ -47,7 +57,7 @@ impl Sessions {
         let key = registration.key;
         let last_sequence = registration.sequence;
         let deadline = deadline(now, &registration, expire);
-        self.put(Session { registration, last_sequence, heard: Some(now.mono), deadline });
+        self.put(Session { registration, last_sequence, heard: Some(now.mono), deadline, forged: None });
         self.unconfirmed.insert(key, now.mono);
         self.silent.remove(&key);
     }
@@ -67,6 +77,13 @@ impl Sessions {
             self.deadlines.remove(&(session.deadline, *key));
             session.deadline = deadline;
             self.deadlines.insert((deadline, *key));
+        }
+    }
+
+    /// A signature in its name did not verify.
+    pub(crate) fn forged(&mut self, now: Duration, key: &RegistrationKey) {
+        if let Some(session) = self.by_key.get_mut(key) {
+            session.forged = Some(now);
         }
     }
 
@@ -145,7 +162,8 @@ impl Sessions {
             (Some(theirs), None) if theirs.gateway == gateway => {
                 let deadline = deadline(now, theirs, expire);
                 let registration = theirs.clone();
-                self.put(Session { last_sequence: registration.sequence, registration, heard: None, deadline });
+                let last_sequence = registration.sequence;
+                self.put(Session { registration, last_sequence, heard: None, deadline, forged: None });
             }
             (Some(theirs), Some(session)) => {
                 if !unconfirmed || theirs.sequence > session.registration.sequence {

@@ -1,6 +1,6 @@
 use dmux_wire::GatewayId;
 
-use crate::model::{Change, Config, Model, Registration, RegistrationKey};
+use crate::model::{Change, Config, Fingerprint, Model, Registration, RegistrationKey};
 
 /// What a [`Registrar`](super::Registrar) reads of the replicated state: this node's own copy, which may lag.
 pub trait RegistrationView {
@@ -22,6 +22,15 @@ pub trait RegistrationView {
 
     /// The registrations whose liveness a gateway owns.
     fn owned_by(&self, gateway: GatewayId) -> Box<dyn Iterator<Item = &Registration> + '_>;
+
+    /// When a router that flapped returns, while it is held out; both in ms since the Unix epoch.
+    fn suppressed_until(&self, key: &RegistrationKey, now: u64) -> Option<u64>;
+
+    /// The first revoked key of a chain.
+    fn revoked(&self, chain: &[Fingerprint]) -> Option<Fingerprint>;
+
+    /// Whether an operator drains the registration.
+    fn is_drained(&self, key: &RegistrationKey) -> bool;
 }
 
 impl RegistrationView for Model {
@@ -48,5 +57,17 @@ impl RegistrationView for Model {
 
     fn owned_by(&self, gateway: GatewayId) -> Box<dyn Iterator<Item = &Registration> + '_> {
         Box::new(self.registrations_at(gateway).map(|r| &r.registration))
+    }
+
+    fn suppressed_until(&self, key: &RegistrationKey, now: u64) -> Option<u64> {
+        Model::suppressed_until(self, key, now)
+    }
+
+    fn revoked(&self, chain: &[Fingerprint]) -> Option<Fingerprint> {
+        Model::revoked(self, chain).copied()
+    }
+
+    fn is_drained(&self, key: &RegistrationKey) -> bool {
+        Model::is_drained(self, key)
     }
 }

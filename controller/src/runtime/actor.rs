@@ -7,8 +7,9 @@ use std::time::Duration;
 use dmux_raft_store::Store;
 use dmux_wire::DropReason;
 use dmux_wire::GatewayId;
+use dmux_wire::control::Kind;
 use dmux_wire::icmpv4::Icmpv4Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
@@ -25,7 +26,7 @@ use crate::model::{Command, RegistrationKey};
 use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions, State};
 use crate::probing::{PeerView, Prober};
 use crate::punted::{self, Outgoing};
-use crate::registration::{Authorities, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
+use crate::registration::{Authorities, CallId, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
 use crate::selection::{self, Local, Selection};
 use crate::watching::{self, Choices, Happening};
 
@@ -39,6 +40,8 @@ const TABLE_USE_EVERY: Duration = Duration::from_secs(1);
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Between two copies of the peers' figures for the operator API.
 const PEERS_EVERY: Duration = Duration::from_millis(200);
+/// Calls of the `Registry` service that may wait for an answer; each waits for one proposal at most.
+const MAX_CALLS: usize = 1024;
 /// Longest sleep; a deadline further away is looked at again.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -78,6 +81,9 @@ pub(super) struct Actor {
     packet_ins: u64,
     packet_outs: u64,
     next_no_route_log: Duration,
+    /// Whoever waits for the registrar's answer.
+    calls: BTreeMap<CallId, oneshot::Sender<Kind>>,
+    last_call: u64,
     tables: Vec<TableUse>,
     /// The switch was written or read since `tables` was counted.
     recount: bool,
@@ -144,6 +150,8 @@ impl Actor {
             packet_ins: 0,
             packet_outs: 0,
             next_no_route_log: Duration::ZERO,
+            calls: BTreeMap::new(),
+            last_call: 0,
             tables: Vec::new(),
             recount: true,
             next_count: Duration::ZERO,
@@ -253,6 +261,17 @@ impl Actor {
                 self.perform(effects);
             }
             Input::Explain(ask) => ask.answer(&self.planner, self.reconciler.status().state),
+            Input::Call(kind, reply) => {
+                if self.calls.len() >= MAX_CALLS {
+                    // Dropping `reply` tells the caller.
+                    return;
+                }
+                self.last_call += 1;
+                let call = CallId(self.last_call);
+                self.calls.insert(call, reply);
+                let effects = self.store.read(|r| self.registrar.call(now, &r.0, call, &kind));
+                self.perform(effects);
+            }
             Input::Reported(peers, taken) => {
                 if !taken {
                     self.prober.report_failed(peers);
@@ -377,6 +396,12 @@ impl Actor {
                     Ok(outgoing) => self.send(&outgoing),
                     Err(error) => tracing::error!(%error, "a control message cannot be built"),
                 },
+                Effect::Answer { call, kind } => {
+                    if let Some(reply) = self.calls.remove(&call) {
+                        // Nobody waits any more if this fails.
+                        let _ = reply.send(*kind);
+                    }
+                }
                 Effect::Propose { token, command } => {
                     let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
                     tokio::spawn(async move {
@@ -456,6 +481,7 @@ impl Actor {
     }
 
     /// Own observations moved: plan what that changes, without waiting for the cluster (DESIGN §5.4).
+    /// Returns when a clock alone changes what is observed: a router that is held out returns, a draining one is learnt.
     fn observe(&mut self, now: Duration) -> Option<Duration> {
         let mut due = None;
         let by_coordinates = self.mapper.is_active();
@@ -470,7 +496,12 @@ impl Actor {
             }
             local.unreachable = unreachable;
         }
+        let unix_ms = unix_ms();
+        let mut reuse_in = None;
         let delta = self.store.read(|r| {
+            let suppressed: Vec<_> = r.0.suppressed(unix_ms).collect();
+            reuse_in = suppressed.first().map(|(_, reuse_at)| Duration::from_millis(reuse_at.saturating_sub(unix_ms)));
+            local.dampened = suppressed.into_iter().map(|(key, _)| key).collect();
             let registration = |key| r.0.registration(key).map(|r| r.registration.sequence);
             let silent = self.registrar.silent().iter();
             local.dead = silent.filter_map(|key| Some((*key, registration(key)?))).collect();
@@ -496,7 +527,8 @@ impl Actor {
             self.rewatch = true;
             self.tell_choices(chosen);
         }
-        due
+        let reuse = reuse_in.map(|reuse_in| now + reuse_in);
+        due.into_iter().chain(reuse).min()
     }
 
     /// Tells the prober whose silence matters. Returns when it is to be looked at again.

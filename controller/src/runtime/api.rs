@@ -12,11 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
+use super::registry::RegistryService;
 use super::replicated::Replicated;
 use super::{Input, Snapshot, config_api, explain, io, probe, watchers};
 use crate::api::DESCRIPTORS;
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::dmux_server::{Dmux, DmuxServer};
+use crate::api::v1::registry_server::RegistryServer;
 use crate::api::v1::{self, ExplainRequest, GetRequest, ProbeRequest, WatchRequest};
 use crate::config::ControllerConfig;
 
@@ -35,11 +37,13 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) async fn serve(self, listener: TcpListener) {
+    pub(super) async fn serve(self, listener: TcpListener, registry: RegistryService) {
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let reflect =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
-        let server = tonic::transport::Server::builder().add_service(DmuxServer::new(self));
+        let server = tonic::transport::Server::builder()
+            .add_service(DmuxServer::new(self))
+            .add_service(RegistryServer::new(registry));
         // Old clients ask for the one, new ones for the other.
         let server = match (reflect().build_v1(), reflect().build_v1alpha()) {
             (Ok(v1), Ok(v1alpha)) => server.add_service(v1).add_service(v1alpha),
@@ -161,28 +165,42 @@ impl Dmux for Api {
             None => BTreeMap::new(),
         };
         let peers = self.snapshot.borrow().peers.clone();
+        let now = unix_ms();
         let routers = self.store.read(|r| {
-            r.0.registrations()
-                .map(|registered| {
-                    let registration = &registered.registration;
-                    let suspect = peers.get(&registration.gateway).is_some_and(|p| !p.reachable);
-                    let counted = counters.get(&registered.router.0);
-                    v1::Router {
-                        protocol: registration.key.protocol.0.into(),
-                        provider: registration.provider.0,
-                        address: registration.key.router.to_string(),
-                        weight: registration.weight.into(),
-                        gateway: registration.gateway.0.into(),
-                        name: registration.name.clone(),
-                        index: registered.router.0,
-                        state: router_state(suspect, registration.draining.is_some()).into(),
-                        registered_at_ms: registration.registered_at,
-                        packets: counted.map(|c| c.packets),
-                        bytes: counted.map(|c| c.bytes),
-                        draining_since_ms: registration.draining,
-                    }
-                })
-                .collect()
+            let registered = r.0.registrations().map(|registered| {
+                let registration = &registered.registration;
+                let suspect = peers.get(&registration.gateway).is_some_and(|p| !p.reachable);
+                let counted = counters.get(&registered.router.0);
+                let penalty = r.0.penalty(&registration.key, now);
+                let reuse_at_ms = penalty.and_then(|p| p.reuse_at);
+                v1::Router {
+                    protocol: registration.key.protocol.0.into(),
+                    provider: registration.provider.0,
+                    address: registration.key.router.to_string(),
+                    weight: registration.weight.into(),
+                    gateway: registration.gateway.0.into(),
+                    name: registration.name.clone(),
+                    index: registered.router.0,
+                    state: router_state(reuse_at_ms.is_some(), suspect, registration.draining.is_some()).into(),
+                    registered_at_ms: registration.registered_at,
+                    packets: counted.map(|c| c.packets),
+                    bytes: counted.map(|c| c.bytes),
+                    draining_since_ms: registration.draining,
+                    penalty: penalty.map_or(0, |p| p.penalty),
+                    reuse_at_ms,
+                }
+            });
+            // Those that went before they were suppressed, and may not come back yet.
+            let held_out = r.0.suppressed(now).filter(|(key, _)| r.0.registration(key).is_none());
+            let held_out = held_out.map(|(key, reuse_at)| v1::Router {
+                protocol: key.protocol.0.into(),
+                address: key.router.to_string(),
+                state: DAMPENED.into(),
+                penalty: r.0.penalty(&key, now).map_or(0, |p| p.penalty),
+                reuse_at_ms: Some(reuse_at),
+                ..Default::default()
+            });
+            registered.chain(held_out).collect()
         });
         Ok(Response::new(v1::Routers { routers }))
     }
@@ -239,10 +257,14 @@ impl Dmux for Api {
     }
 }
 
-fn router_state(suspect: bool, draining: bool) -> &'static str {
-    match (suspect, draining) {
-        (true, _) => "suspect",
-        (_, true) => "draining",
+/// The state of a router that is held out because it flapped.
+const DAMPENED: &str = "dampened";
+
+fn router_state(dampened: bool, suspect: bool, draining: bool) -> &'static str {
+    match (dampened, suspect, draining) {
+        (true, _, _) => DAMPENED,
+        (_, true, _) => "suspect",
+        (_, _, true) => "draining",
         _ => "live",
     }
 }

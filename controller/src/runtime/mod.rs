@@ -19,6 +19,7 @@ mod io;
 mod packets;
 mod pipeline;
 mod probe;
+mod registry;
 mod replicated;
 mod switch;
 mod watchers;
@@ -32,9 +33,10 @@ use std::time::Duration;
 use dmux_p4rt::client::{Session, Target};
 use dmux_raft_store::{Listen, Start, Store, StoreConfig, StoreError, Timing, TlsConfig};
 use dmux_wire::GatewayId;
+use dmux_wire::control::Kind;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::ControllerConfig;
@@ -47,6 +49,7 @@ pub use bare::{Bare, Inside, Parts, SwitchInputs};
 pub use clock::Wall;
 pub use io::{read_back, write};
 pub use pipeline::{Pipeline, PipelineError};
+pub use registry::{REFUSAL_KEY, RETRY_AFTER_KEY};
 pub use replicated::Replicated;
 pub use switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 
@@ -62,6 +65,8 @@ enum Input {
     Switch(switch::SwitchInput),
     /// A registration's proposal has an outcome.
     Proposed(Token, Result<Reply, Unavailable>),
+    /// A request through the operators' API, and where its answer goes.
+    Call(Box<Kind>, oneshot::Sender<Kind>),
     /// A latency report has an outcome: the peers in it, and whether it was taken.
     Reported(Vec<GatewayId>, bool),
     /// A network coordinate's publication has an outcome: whether it was taken.
@@ -158,6 +163,8 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
+        let registry =
+            registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
         let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
         let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());
         let probes = probe::Probes::default();
@@ -184,7 +191,7 @@ impl Controller {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("switch session", switch.run()));
         tasks.spawn(named("actor", actor.run(input_rx)));
-        tasks.spawn(named("operator API", service.serve(listener)));
+        tasks.spawn(named("operator API", service.serve(listener, registry)));
         tasks.spawn(named("watchers' task", follow.run()));
         let announced = announce::announce(config.clone(), store.clone(), epoch_tx, wall);
         // It ends when the cluster has taken note, which is no reason to stop.

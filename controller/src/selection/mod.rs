@@ -42,6 +42,8 @@ pub struct Local {
     pub by_coordinates: bool,
     /// Draining routers whose present clients the switch has had the time to learn.
     pub learned: BTreeSet<RegistrationKey>,
+    /// Routers that are held out now because they flapped (RFC 2439): known to all, but only a clock tells when it ends.
+    pub dampened: BTreeSet<RegistrationKey>,
 }
 
 impl Local {
@@ -54,12 +56,14 @@ impl Local {
             dead: BTreeMap::new(),
             by_coordinates: false,
             learned: BTreeSet::new(),
+            dampened: BTreeSet::new(),
         }
     }
 
     /// Whether packets may be sent to the router.
     pub fn is_live(&self, registration: &Registration) -> bool {
-        self.dead.get(&registration.key).is_none_or(|&died_at| registration.sequence > died_at)
+        let held_out = self.dampened.contains(&registration.key);
+        !held_out && self.dead.get(&registration.key).is_none_or(|&died_at| registration.sequence > died_at)
     }
 
     /// Whether the router is registered at a gateway that does not answer (DESIGN §5.4: *suspect*, not dead).

@@ -1,7 +1,10 @@
 //! A registrar with a real model behind it, real certificates, and a router's half of the conversation.
 
+mod calls;
+mod dampening;
 mod hostile;
 mod refusals;
+mod revocation;
 mod transitions;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -214,6 +217,7 @@ impl Site {
                     let reply = self.apply(&command);
                     queue.extend(self.registrar.committed(self.now, token, Ok(reply)));
                 }
+                Effect::Answer { kind, .. } => replies.push(*kind),
                 Effect::Liveness { .. } | Effect::Log { .. } => {}
             }
         }
