@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use dmux_controller::api::v1::dmux_client::DmuxClient;
+use dmux_controller::api::v1::registry_client::RegistryClient;
 use tonic::transport::{Channel, Endpoint};
 
 /// How long a controller may take to answer; it asks its peers within that time.
@@ -31,16 +32,24 @@ pub struct ApiArgs {
 impl ApiArgs {
     /// Connects. Every call must be answered within [`DEADLINE`]; a stream must have begun by then.
     pub async fn connect(&self) -> anyhow::Result<DmuxClient<Channel>> {
+        Ok(DmuxClient::new(self.channel().await?))
+    }
+
+    /// Likewise, to the service for registrations.
+    pub async fn registry(&self) -> anyhow::Result<RegistryClient<Channel>> {
+        Ok(RegistryClient::new(self.channel().await?))
+    }
+
+    async fn channel(&self) -> anyhow::Result<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.api))
             .with_context(|| format!("--api {}: give HOST:PORT of a controller's API", self.api))?;
-        let channel = endpoint.connect_timeout(DEADLINE).timeout(DEADLINE).connect().await.with_context(|| {
+        endpoint.connect_timeout(DEADLINE).timeout(DEADLINE).connect().await.with_context(|| {
             format!(
                 "no controller answers at {}: start one (`dmux controller --config …`, or `dmux lab --hold`) or give \
                  another address with --api",
                 self.api
             )
-        })?;
-        Ok(DmuxClient::new(channel))
+        })
     }
 }
 

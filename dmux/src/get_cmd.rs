@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use dmux_controller::api::v1::{Gateway, GetRequest, Latency, Router, Switch, TableUse};
+use dmux_controller::api::v1::{Gateway, GetRequest, Latency, Revocation, Router, Switch, TableUse};
 
 use crate::api_client::{ApiArgs, micros, refused, table, to_json};
 
@@ -17,6 +17,8 @@ pub enum Resource {
     Latencies,
     /// The switches: whole or not, table use, drops per reason, what was refused.
     Switches,
+    /// Keys of certificates that are revoked.
+    Revocations,
 }
 
 /// How to show it.
@@ -66,6 +68,10 @@ pub async fn run(args: GetArgs) -> anyhow::Result<()> {
         Resource::Switches => {
             let answer = client.get_switches(request).await.map_err(refused)?.into_inner();
             if json { to_json(&answer.switches)? } else { switches(&answer.switches, wide) }
+        }
+        Resource::Revocations => {
+            let answer = args.api.registry().await?.get_revocations(request).await.map_err(refused)?.into_inner();
+            if json { to_json(&answer.revocations)? } else { revocations(&answer.revocations, wide) }
         }
     };
     println!("{text}");
@@ -121,7 +127,7 @@ fn gateways(list: &[Gateway], wide: bool) -> String {
 
 fn routers(list: &[Router], wide: bool) -> String {
     let header = ["PROTOCOL", "PROVIDER", "ROUTER", "NAME", "GATEWAY", "WEIGHT", "STATE", "AGE", "PACKETS"];
-    let mut t = Columns::new(&header, &["BYTES", "INDEX", "REGISTERED", "DRAINING"], wide);
+    let mut t = Columns::new(&header, &["BYTES", "INDEX", "REGISTERED", "DRAINING", "PENALTY", "REUSED"], wide);
     let count = |n: Option<u64>| n.map_or_else(|| "-".into(), |n| n.to_string());
     for r in list {
         t.row([
@@ -131,16 +137,33 @@ fn routers(list: &[Router], wide: bool) -> String {
             r.name.clone(),
             r.gateway.to_string(),
             r.weight.to_string(),
-            r.state.clone(),
-            age(r.registered_at_ms),
+            // Nobody should have to ask for more columns to learn how long.
+            r.reuse_at_ms.map_or_else(|| r.state.clone(), |at| format!("{}, back {}", r.state, in_time(at))),
+            if r.registered_at_ms == 0 { "-".into() } else { age(r.registered_at_ms) },
             count(r.packets),
             count(r.bytes),
             r.index.to_string(),
             format!("{} ms", r.registered_at_ms),
             r.draining_since_ms.map_or_else(|| "-".into(), |since| format!("for {}", age(since))),
+            r.penalty.to_string(),
+            r.reuse_at_ms.map_or_else(|| "-".into(), in_time),
         ]);
     }
     t.text()
+}
+
+fn revocations(list: &[Revocation], wide: bool) -> String {
+    let mut t = Columns::new(&["FINGERPRINT", "AGE", "NOTE"], &["REVOKED"], wide);
+    for r in list {
+        t.row([r.fingerprint.clone(), age(r.revoked_at_ms), r.note.clone(), format!("{} ms", r.revoked_at_ms)]);
+    }
+    t.text()
+}
+
+/// In how long from now.
+fn in_time(at_ms: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    format!("in {} s", at_ms.saturating_sub(now).div_ceil(1000))
 }
 
 fn latencies(list: &[Latency], wide: bool) -> String {

@@ -8,6 +8,7 @@ mod explain_cmd;
 mod get_cmd;
 mod lab;
 mod ping_cmd;
+mod registry_cmd;
 mod router_cmd;
 mod signals;
 mod switch_cmd;
@@ -50,6 +51,8 @@ enum Command {
     Watch(watch_cmd::WatchArgs),
     /// Send packets through the data plane to whichever router they reach, and show who answers and how long it takes.
     Ping(ping_cmd::PingArgs),
+    Revoke(registry_cmd::RevokeArgs),
+    Drain(registry_cmd::DrainArgs),
     /// Three gateways, three routers and two clients on this machine: see it work, without root or configuration.
     Lab(lab::LabArgs),
 }
@@ -103,6 +106,8 @@ fn main() -> ExitCode {
             Command::Explain(args) => explain_cmd::run(args).await,
             Command::Watch(args) => watch_cmd::run(args).await,
             Command::Ping(args) => ping_cmd::run(args).await,
+            Command::Revoke(args) => registry_cmd::revoke(args).await,
+            Command::Drain(args) => registry_cmd::drain(args).await,
             Command::Lab(args) => lab::run(args).await,
         }
     });

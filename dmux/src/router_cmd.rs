@@ -1,5 +1,6 @@
 //! `dmux router`: an IPvN router that registers, keeps alive and de-tunnels.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,9 @@ use dmux_wire::{DMUX_PORT, MacAddr, ProtocolId, ProviderId};
 use crate::signals;
 
 /// Run an IPvN router: register, keep alive, de-tunnel.
+///
+/// SIGUSR1 drains it: it keeps the clients that it has and gets no new ones. A second one ends that. SIGTERM and SIGINT
+/// say farewell and stop.
 #[derive(Debug, Args)]
 pub struct RouterArgs {
     /// IPv4 address of the router: registered, and named in its certificate.
@@ -25,9 +29,9 @@ pub struct RouterArgs {
     /// UDP port of the router.
     #[arg(long, default_value_t = DMUX_PORT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Protocol that it speaks.
-    #[arg(long, value_name = "ID")]
-    protocol: ProtocolId,
+    /// Protocol that it speaks; repeat for more, each a registration of its own.
+    #[arg(long = "protocol", value_name = "ID", required = true)]
+    protocols: Vec<ProtocolId>,
     /// Provider that it belongs to.
     #[arg(long, value_name = "ID")]
     provider: ProviderId,
@@ -67,8 +71,14 @@ pub struct RouterArgs {
 }
 
 impl RouterArgs {
-    fn config(&self) -> anyhow::Result<RouterConfig> {
-        ensure!(self.protocol.0 != 0, "--protocol 0: protocol numbers start at 1");
+    fn configs(&self) -> anyhow::Result<Vec<RouterConfig>> {
+        let distinct: BTreeSet<_> = self.protocols.iter().collect();
+        ensure!(distinct.len() == self.protocols.len(), "--protocol: give each protocol once");
+        self.protocols.iter().map(|&protocol| self.config(protocol)).collect()
+    }
+
+    fn config(&self, protocol: ProtocolId) -> anyhow::Result<RouterConfig> {
+        ensure!(protocol.0 != 0, "--protocol 0: protocol numbers start at 1");
         ensure!(
             self.provider.0 > 1,
             "--provider {}: give the number in the provider's certificate, at least 2",
@@ -77,7 +87,7 @@ impl RouterArgs {
         Ok(RouterConfig {
             registration: self.registration,
             router: SocketAddrV4::new(self.address, self.port),
-            protocol: self.protocol,
+            protocol,
             provider: self.provider,
             weight: self.weight,
             keepalive: self.keepalive_ms.map(|ms| Duration::from_millis(ms.into())),
@@ -96,62 +106,64 @@ impl RouterArgs {
 
 /// Runs `dmux router` until it is told to stop.
 pub async fn run(args: RouterArgs) -> anyhow::Result<()> {
-    let config = args.config()?;
-    let core = RouterCore::new(config, args.load_credentials()?, rand::random());
+    let configs = args.configs()?;
+    let credentials = args.load_credentials()?;
+    let cores = configs.iter().map(|&config| RouterCore::new(config, credentials.clone(), rand::random())).collect();
+    let router = SocketAddrV4::new(args.address, args.port);
     if let (Some(link), Some(mac), Some(gateway_mac)) = (args.link, args.mac, args.gateway_mac) {
-        let transport = FrameTransport::open(link, mac, gateway_mac, config.router)
+        let transport = FrameTransport::open(link, mac, gateway_mac, router)
             .with_context(|| format!("--link {link}: is the local address this machine's, and its port free?"))?;
-        serve(&args, config, core, transport).await
+        serve(&args, cores, transport).await
     } else {
-        let transport = UdpTransport::bind(config.router).await.with_context(|| {
+        let transport = UdpTransport::bind(router).await.with_context(|| {
             format!(
-                "{} cannot be bound: --address must be an address of this machine and --port free on it (or attach to a \
-                 switch with --link)",
-                config.router
+                "{router} cannot be bound: --address must be an address of this machine and --port free on it (or attach to a \
+                 switch with --link)"
             )
         })?;
-        serve(&args, config, core, transport).await
+        serve(&args, cores, transport).await
     }
 }
 
-async fn serve(
-    args: &RouterArgs,
-    config: RouterConfig,
-    core: RouterCore,
-    transport: impl Transport,
-) -> anyhow::Result<()> {
-    tracing::info!(router = %config.router, protocol = %config.protocol, registration = %config.registration, "registering");
+async fn serve(args: &RouterArgs, cores: Vec<RouterCore>, transport: impl Transport) -> anyhow::Result<()> {
+    for protocol in &args.protocols {
+        let router = SocketAddrV4::new(args.address, args.port);
+        tracing::info!(%router, %protocol, registration = %args.registration, "registering");
+    }
     let stats = if args.echo {
         let echo = Echo { address: args.echo_address };
-        until_stopped(core, transport, echo).await?
+        until_stopped(cores, transport, echo).await?
     } else {
-        until_stopped(core, transport, Count).await?
+        until_stopped(cores, transport, Count).await?
     };
     tracing::info!(delivered = stats.delivered, returned = stats.returned, "stopped");
     Ok(())
 }
 
-async fn until_stopped(core: RouterCore, transport: impl Transport, sink: impl Sink) -> anyhow::Result<Stats> {
+async fn until_stopped(cores: Vec<RouterCore>, transport: impl Transport, sink: impl Sink) -> anyhow::Result<Stats> {
     let stop = signals::terminated().context("signals cannot be waited for")?;
-    let daemon = RouterDaemon::new(core, transport, sink);
-    daemon.run(stop, tell).await.context("the network failed; start the router again")
+    let drain = signals::toggled().context("signals cannot be waited for")?;
+    let daemon = RouterDaemon::new(cores, transport, sink);
+    daemon.run(stop, drain, tell).await.context("the network failed; start the router again")
 }
 
 /// For whoever reads the log.
-fn tell(event: &Event) {
+fn tell(protocol: ProtocolId, event: &Event) {
     match event {
         Event::Registered { gateway, keepalive, expires_after } => {
-            tracing::info!(%gateway, ?keepalive, ?expires_after, "registered");
+            tracing::info!(%protocol, %gateway, ?keepalive, ?expires_after, "registered");
         }
-        Event::Moved { from, to } => tracing::info!(%from, %to, "another gateway hears the keepalives now"),
+        Event::Moved { from, to } => tracing::info!(%protocol, %from, %to, "another gateway hears the keepalives now"),
         Event::Refused { code, text, retry_after } => {
-            tracing::warn!(?code, ?retry_after, "refused: {text}");
+            tracing::warn!(%protocol, ?code, ?retry_after, "refused: {text}");
         }
-        Event::Silence => tracing::warn!("no gateway answers; registering anew"),
-        Event::Forgotten => tracing::warn!("the gateway does not know this router any more; registering anew"),
-        Event::Left { confirmed: true } => tracing::info!("said farewell"),
+        Event::Silence => tracing::warn!(%protocol, "no gateway answers; registering anew"),
+        Event::Forgotten => {
+            tracing::warn!(%protocol, "the gateway does not know this router any more; registering anew")
+        }
+        Event::Left { confirmed: true } => tracing::info!(%protocol, "said farewell"),
         Event::Left { confirmed: false } => {
-            tracing::warn!("no gateway answered the farewell; the registration will expire by itself");
+            tracing::warn!(%protocol, "no gateway answered the farewell; the registration will expire by itself");
         }
     }
 }
@@ -179,7 +191,8 @@ mod tests {
             "{GOOD} --echo --port 4000 --registration 198.51.100.2:51700 --link udp:127.0.0.1:1>127.0.0.1:2 \
              --mac 02:00:00:01:71:0b --gateway-mac 02:00:00:00:00:01 --echo-address 2001:db8::11"
         );
-        let config = parse(&line).unwrap().config().unwrap();
+        let configs = parse(&line).unwrap().configs().unwrap();
+        let [config] = configs[..] else { panic!("one protocol") };
         assert_eq!(config.router, "203.0.113.11:4000".parse().unwrap());
         assert_eq!((config.protocol, config.provider, config.weight), (ProtocolId(41), ProviderId(7), 1));
     }
@@ -199,7 +212,11 @@ mod tests {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let any = parse("--address 203.0.113.11 --protocol 41 --provider 1 --credentials r1").unwrap();
-        assert!(any.config().unwrap_err().to_string().contains("at least 2"));
+        assert!(any.configs().unwrap_err().to_string().contains("at least 2"));
+        let both = parse(&format!("{GOOD} --protocol 42")).unwrap().configs().unwrap();
+        assert_eq!(both.iter().map(|c| c.protocol.0).collect::<Vec<_>>(), [41, 42]);
+        let twice = parse(&format!("{GOOD} --protocol 41")).unwrap().configs().unwrap_err();
+        assert!(twice.to_string().contains("once"), "{twice}");
         let missing = parse(GOOD).unwrap().load_credentials().unwrap_err();
         assert!(missing.to_string().contains("dmux ca router"), "{missing}");
     }

@@ -1,8 +1,9 @@
-//! When a process was asked to stop.
+//! What a process is asked by signals.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// A future that is ready at the first SIGTERM or SIGINT from now on.
 pub fn terminated() -> io::Result<impl Future<Output = ()>> {
@@ -14,4 +15,16 @@ pub fn terminated() -> io::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
     })
+}
+
+/// Turns with each SIGUSR1, from false on.
+pub fn toggled() -> io::Result<watch::Receiver<bool>> {
+    let mut user = signal(SignalKind::user_defined1())?;
+    let (toggle, toggled) = watch::channel(false);
+    tokio::spawn(async move {
+        while user.recv().await.is_some() && !toggle.is_closed() {
+            toggle.send_modify(|on| *on = !*on);
+        }
+    });
+    Ok(toggled)
 }

@@ -496,7 +496,7 @@ impl Actor {
             }
             local.unreachable = unreachable;
         }
-        let unix_ms = unix_ms();
+        let unix_ms = self.clock.unix_ms();
         let mut reuse_in = None;
         let delta = self.store.read(|r| {
             let suppressed: Vec<_> = r.0.suppressed(unix_ms).collect();

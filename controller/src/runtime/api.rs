@@ -165,7 +165,7 @@ impl Dmux for Api {
             None => BTreeMap::new(),
         };
         let peers = self.snapshot.borrow().peers.clone();
-        let now = unix_ms();
+        let now = Wall::system().unix_ms();
         let routers = self.store.read(|r| {
             let registered = r.0.registrations().map(|registered| {
                 let registration = &registered.registration;

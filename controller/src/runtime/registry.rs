@@ -13,7 +13,8 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::Input;
-use super::replicated::{Replicated, unix_ms};
+use super::clock::Wall;
+use super::replicated::Replicated;
 use crate::api::v1::registry_server::Registry;
 use crate::api::v1::revoke_request::Key;
 use crate::api::v1::{self, GetRequest, RegistrationName};
@@ -32,11 +33,17 @@ pub(super) struct RegistryService {
     config: Arc<ControllerConfig>,
     store: Store<Replicated>,
     inputs: mpsc::Sender<Input>,
+    wall: Wall,
 }
 
 impl RegistryService {
-    pub(super) fn new(config: Arc<ControllerConfig>, store: Store<Replicated>, inputs: mpsc::Sender<Input>) -> Self {
-        Self { config, store, inputs }
+    pub(super) fn new(
+        config: Arc<ControllerConfig>,
+        store: Store<Replicated>,
+        inputs: mpsc::Sender<Input>,
+        wall: Wall,
+    ) -> Self {
+        Self { config, store, inputs, wall }
     }
 
     /// What the registrar answers; its refusals as statuses.
@@ -102,7 +109,7 @@ impl Registry for RegistryService {
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainReply>, Status> {
         let request = request.into_inner();
         let key = key_of(request.registration.as_ref())?;
-        self.propose(Command::Drain { at: unix_ms(), key, draining: request.draining }).await?;
+        self.propose(Command::Drain { at: self.wall.unix_ms(), key, draining: request.draining }).await?;
         Ok(Response::new(v1::DrainReply {}))
     }
 
@@ -116,7 +123,7 @@ impl Registry for RegistryService {
             None => return Err(Status::invalid_argument("give a fingerprint or a certificate")),
         };
         let note = if note.is_empty() { subject } else { note };
-        match self.propose(Command::Revoke { at: unix_ms(), fingerprint, note }).await? {
+        match self.propose(Command::Revoke { at: self.wall.unix_ms(), fingerprint, note }).await? {
             Reply::Revoked { registrations } => {
                 Ok(Response::new(v1::RevokeReply { fingerprint: fingerprint.to_string(), registrations }))
             }
@@ -126,7 +133,7 @@ impl Registry for RegistryService {
 
     async fn unrevoke(&self, request: Request<v1::UnrevokeRequest>) -> Result<Response<v1::UnrevokeReply>, Status> {
         let fingerprint = fingerprint_of(&request.into_inner().fingerprint)?;
-        self.propose(Command::Unrevoke { at: unix_ms(), fingerprint }).await?;
+        self.propose(Command::Unrevoke { at: self.wall.unix_ms(), fingerprint }).await?;
         Ok(Response::new(v1::UnrevokeReply {}))
     }
 
@@ -153,7 +160,7 @@ impl Registry for RegistryService {
             0 => MAX_PAGE,
             size => size.min(MAX_PAGE),
         };
-        let now = unix_ms();
+        let now = self.wall.unix_ms();
         Ok(Response::new(self.store.read(|r| page(&r.0, now, request.protocol, after, size))))
     }
 }

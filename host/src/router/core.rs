@@ -6,7 +6,7 @@ use dmux_wire::control::{
     SessionBody,
 };
 use dmux_wire::frame::Datagram;
-use dmux_wire::{GatewayId, ProviderId, Shim, ShimKind};
+use dmux_wire::{GatewayId, ProtocolId, ProviderId, Shim, ShimKind};
 use ed25519_dalek::Signer;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -20,6 +20,8 @@ const RESENDS: u32 = 2;
 const MAX_CHALLENGES: u32 = 3;
 /// The bounds within which a gateway's keepalive interval is believed.
 const KEEPALIVE_BOUNDS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3600));
+/// The longest that a gateway is believed when it says that the router is held out for flapping.
+const MAX_DAMPENED: Duration = Duration::from_secs(3600);
 /// Characters of a refusal that are shown.
 const MAX_TEXT: usize = 400;
 
@@ -139,6 +141,11 @@ impl RouterCore {
             State::Registered(_) | State::Greeting { .. } | State::Registering { .. } => self.greet(now),
             State::Idle | State::Waiting { .. } | State::Leaving { .. } | State::Stopped => Vec::new(),
         }
+    }
+
+    /// The protocol that it speaks.
+    pub fn protocol(&self) -> ProtocolId {
+        self.config.protocol
     }
 
     /// Whether the router asks for no new clients.
@@ -318,6 +325,14 @@ impl RouterCore {
             // The next keepalive is the next try.
             State::Registered(session) if passing => {
                 let retry_after = session.next.saturating_sub(now.mono);
+                vec![Action::Tell(Event::Refused { code, text, retry_after })]
+            }
+            // Asking earlier is of no use, and nobody's fault that somebody must do something about.
+            State::Greeting { .. } | State::Registering { .. } if code == RefusalCode::Dampened => {
+                let asked = Duration::from_millis(refused.retry_after_ms.into());
+                let retry_after = asked.clamp(self.config.timers.first_retry, MAX_DAMPENED);
+                self.failures = 0;
+                self.state = State::Waiting { until: now.mono + retry_after };
                 vec![Action::Tell(Event::Refused { code, text, retry_after })]
             }
             State::Greeting { .. } | State::Registering { .. } | State::Registered(_) => {

@@ -3,6 +3,8 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dmux_wire::ProtocolId;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::{Action, Event, Now, RouterCore, Sink, Transport};
@@ -17,10 +19,10 @@ pub struct Stats {
     pub returned: u64,
 }
 
-/// A [`RouterCore`] with its edges: transport, clock, sink.
+/// One address's [`RouterCore`]s, a protocol each, with their edges: transport, clock, sink.
 #[derive(Debug)]
 pub struct RouterDaemon<T, S> {
-    core: RouterCore,
+    cores: Vec<RouterCore>,
     transport: T,
     sink: S,
     stats: Stats,
@@ -28,53 +30,78 @@ pub struct RouterDaemon<T, S> {
 }
 
 impl<T: Transport, S: Sink> RouterDaemon<T, S> {
-    /// Nothing is sent before [`run`](Self::run).
-    pub fn new(core: RouterCore, transport: T, sink: S) -> Self {
-        Self { core, transport, sink, stats: Stats::default(), started: Instant::now() }
+    /// The cores register one address and port, each its own protocol. Nothing is sent before [`run`](Self::run).
+    pub fn new(cores: Vec<RouterCore>, transport: T, sink: S) -> Self {
+        Self { cores, transport, sink, stats: Stats::default(), started: Instant::now() }
     }
 
-    /// Registers and serves until `stop`, then says farewell. Every event is told. Ends early only when the transport
-    /// fails for good.
-    pub async fn run(mut self, stop: impl Future<Output = ()>, mut tell: impl FnMut(&Event)) -> io::Result<Stats> {
+    /// Registers and serves until `stop`, then says farewell; registers as draining while `drain` is true. Every event is
+    /// told, with its protocol. Ends early only when the transport fails for good.
+    pub async fn run(
+        mut self,
+        stop: impl Future<Output = ()>,
+        mut drain: watch::Receiver<bool>,
+        mut tell: impl FnMut(ProtocolId, &Event),
+    ) -> io::Result<Stats> {
         let mut stop = pin!(stop);
         let mut stopping = false;
         let mut buffer = vec![0; MAX_FRAME];
-        let actions = self.core.start(self.now());
-        self.perform(actions, &mut tell).await?;
-        while !self.core.is_stopped() {
-            let wait = self.core.deadline().map_or(Duration::MAX, |at| at.saturating_sub(self.started.elapsed()));
-            let actions = tokio::select! {
+        let draining = *drain.borrow_and_update();
+        let mut may_drain = true;
+        self.each(&mut tell, |core, now| {
+            let mut actions = core.set_draining(now, draining);
+            actions.extend(core.start(now));
+            actions
+        })
+        .await?;
+        while !self.cores.iter().all(RouterCore::is_stopped) {
+            let due = self.cores.iter().filter_map(RouterCore::deadline).min();
+            let wait = due.map_or(Duration::MAX, |at| at.saturating_sub(self.started.elapsed()));
+            tokio::select! {
                 received = self.transport.receive(&mut buffer) => {
                     let (from, at) = received?;
                     let payload = &buffer[at];
-                    if let Some(delivery) = self.core.delivery(from, payload) {
+                    if let Some(delivery) = self.cores.iter().find_map(|core| core.delivery(from, payload)) {
                         self.stats.delivered += 1;
                         if let Some(answer) = self.sink.packet(&delivery) {
                             self.stats.returned += 1;
                             self.transport.send(from, &delivery.answer(&answer)).await?;
                         }
                         // A deadline that has passed must not wait for a pause in the traffic.
-                        self.core.tick(self.now())
+                        self.each(&mut tell, RouterCore::tick).await?;
                     } else {
-                        self.core.datagram(self.now(), from, payload)
+                        // An answer is to one core's request: the others do not know its nonce.
+                        self.each(&mut tell, |core, now| core.datagram(now, from, payload)).await?;
                     }
                 }
-                () = sleep(wait) => self.core.tick(self.now()),
+                () = sleep(wait) => self.each(&mut tell, RouterCore::tick).await?,
                 () = &mut stop, if !stopping => {
                     stopping = true;
-                    self.core.stop(self.now())
+                    self.each(&mut tell, RouterCore::stop).await?;
                 }
-            };
-            self.perform(actions, &mut tell).await?;
+                changed = drain.changed(), if may_drain && !stopping => {
+                    may_drain = changed.is_ok();
+                    let draining = *drain.borrow_and_update();
+                    self.each(&mut tell, |core, now| core.set_draining(now, draining)).await?;
+                }
+            }
         }
         Ok(self.stats)
     }
 
-    async fn perform(&self, actions: Vec<Action>, tell: &mut impl FnMut(&Event)) -> io::Result<()> {
-        for action in actions {
-            match action {
-                Action::Send { to, bytes } => self.transport.send(to, &bytes).await?,
-                Action::Tell(event) => tell(&event),
+    /// Lets each core do something, and performs what comes of it.
+    async fn each(
+        &mut self,
+        tell: &mut impl FnMut(ProtocolId, &Event),
+        mut step: impl FnMut(&mut RouterCore, Now) -> Vec<Action>,
+    ) -> io::Result<()> {
+        let now = self.now();
+        for core in &mut self.cores {
+            for action in step(core, now) {
+                match action {
+                    Action::Send { to, bytes } => self.transport.send(to, &bytes).await?,
+                    Action::Tell(event) => tell(core.protocol(), &event),
+                }
             }
         }
         Ok(())

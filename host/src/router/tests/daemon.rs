@@ -7,7 +7,7 @@ use dmux_wire::frame::{UdpFrame, udp_frame};
 use dmux_wire::ipv6::{Echo as EchoMessage, ICMPV6};
 use dmux_wire::{Ipv6, MacAddr};
 use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::*;
@@ -53,12 +53,13 @@ async fn over_kernel_udp_it_registers_echoes_and_leaves() {
     let (stop, stopped) = oneshot::channel::<()>();
     let events = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&events);
-    let daemon = RouterDaemon::new(core, transport, Echo { address: Some(v6(0x11)) });
+    let daemon = RouterDaemon::new(vec![core], transport, Echo { address: Some(v6(0x11)) });
     let running = tokio::spawn(daemon.run(
         async {
             let _ = stopped.await;
         },
-        move |event| told.lock().unwrap().push(event.clone()),
+        watch::channel(false).1,
+        move |_, event| told.lock().unwrap().push(event.clone()),
     ));
 
     let mut buffer = [0; 2048];
@@ -98,8 +99,8 @@ async fn over_a_frame_link_it_registers_and_echoes() {
     let spec = LinkSpec { local: "127.0.0.1:0".parse().unwrap(), remote: switch.local_addr().unwrap() };
     let transport = FrameTransport::open(spec, MAC, GATEWAY_MAC, ROUTER).unwrap();
     let core = RouterCore::new(config(), credentials(), [5; 32]);
-    let daemon = RouterDaemon::new(core, transport, Echo::default());
-    let running = tokio::spawn(daemon.run(std::future::pending(), |_| ()));
+    let daemon = RouterDaemon::new(vec![core], transport, Echo::default());
+    let running = tokio::spawn(daemon.run(std::future::pending(), watch::channel(false).1, |_, _| ()));
 
     let mut buffer = [0; 2048];
     let (origin, packet) = forward(&ping());
@@ -122,4 +123,54 @@ async fn over_a_frame_link_it_registers_and_echoes() {
         }
     }
     running.abort();
+}
+
+#[tokio::test]
+async fn several_protocols_of_one_address_register_drain_and_leave_together() {
+    let gateway = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let std::net::SocketAddr::V4(registration) = gateway.local_addr().unwrap() else { panic!("IPv4") };
+    let transport = UdpTransport::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let core = |protocol, seed| {
+        let config = RouterConfig { registration, protocol: ProtocolId(protocol), ..config() };
+        RouterCore::new(config, credentials(), [seed; 32])
+    };
+    let daemon = RouterDaemon::new(vec![core(41, 1), core(42, 2)], transport, Count);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let (drain, draining) = watch::channel(false);
+    let running = tokio::spawn(daemon.run(
+        async {
+            let _ = stopped.await;
+        },
+        draining,
+        |_, _| (),
+    ));
+    let mut stop = Some(stop);
+    let mut buffer = [0; 2048];
+    let (mut registered, mut drained, mut left) = (Vec::new(), Vec::new(), Vec::new());
+    while left.len() < 2 {
+        let (length, from) = timeout(PATIENCE, gateway.recv_from(&mut buffer)).await.unwrap().unwrap();
+        let (nonce, request) = Gateway::read(&buffer[..length]);
+        let answer = Gateway::answer(&request);
+        gateway.send_to(&Gateway::write(nonce, answer.clone()), from).await.unwrap();
+        match (request, answer) {
+            (Kind::Register(request), Kind::Accepted(_)) => {
+                let body = RegisterBody::decode(&request.body).unwrap();
+                if body.draining { &mut drained } else { &mut registered }.push(body.protocol.0);
+            }
+            (Kind::Deregister(request), _) => left.push(SessionBody::decode(&request.body).unwrap().protocol.0),
+            _ => {}
+        }
+        if registered.len() == 2 && drained.is_empty() {
+            drain.send_replace(true);
+        }
+        if drained.len() == 2 {
+            stop.take();
+        }
+    }
+    for all in [&mut registered, &mut drained, &mut left] {
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(*all, [41, 42]);
+    }
+    timeout(PATIENCE, running).await.unwrap().unwrap().unwrap();
 }
