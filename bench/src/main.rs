@@ -21,6 +21,7 @@ mod etcd;
 mod failover;
 mod gateway;
 mod generator;
+mod keepalives;
 mod load;
 mod machine;
 mod meters;

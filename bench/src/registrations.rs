@@ -15,11 +15,11 @@ use dmux_controller::runtime::{read_back, write};
 use dmux_controller::selection::{Local, Selection};
 use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 
-use crate::Options;
 use crate::gateway::Pipeline;
 use crate::scale::resident;
 use crate::switches::{Kind, Switch};
 use crate::table::{Better, Cell, Row, Section};
+use crate::{Options, keepalives};
 
 /// Registrations, of which half are at the gateway itself and half at another.
 const MANY: u32 = 100_000;
@@ -88,6 +88,8 @@ pub fn measure(options: &Options, pipeline: &Pipeline, dir: &Path) -> Result<Sec
         section.rows.push(alone(format!("plan from nothing, {}", spread.name), "s", samples));
     }
 
+    section.rows.push(keepalives::measure(repetitions, dir)?);
+
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for spread in SPREADS {
         let planner = Planner::new(site()?, &model(spread, MANY)?, Local::new(OWN), &Selection::default());
@@ -105,7 +107,8 @@ pub fn measure(options: &Options, pipeline: &Pipeline, dir: &Path) -> Result<Sec
          reconciler asks for the write and is told that it was done; mean of {MORE}. Memory is what the process's resident set \
          grew by, with the reconciler holding what the switch was filled with; Raft's log and the sessions of the routers that \
          the gateway hears are not in it. Filling is from `Connected` to `Synced`: read back empty, written in batches, read \
-         back whole, with controller and switch on the same processors."
+         back whole, with controller and switch on the same processors. Keepalives: signed ones of 2,000 of the routers go into \
+         the registrar and acknowledgements come out; neither the switch nor Raft has a part in it."
     ));
     Ok(section)
 }

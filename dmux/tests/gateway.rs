@@ -44,7 +44,9 @@ fn router_is_registered(gateway: &Gateway) {
 fn the_api_describes_itself() {
     let gateway = Gateway::start(1);
     let services = gateway.api.services();
-    assert!(services.iter().any(|s| s == "dmux.api.v1.Dmux"), "{services:?}");
+    for service in ["dmux.api.v1.Dmux", "dmux.api.v1.Registry"] {
+        assert!(services.iter().any(|s| s == service), "{services:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dmux_controller::api::v1::dmux_client::DmuxClient;
+use dmux_controller::api::v1::registry_client::RegistryClient;
 use dmux_controller::api::v1::{self, Event, ExplainRequest, Explanation, GetRequest, Router, Switch, WatchRequest};
 use dmux_wire::MacAddr;
 use tempfile::TempDir;
@@ -67,10 +68,14 @@ impl Process {
 
     /// SIGTERM.
     pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    pub fn signal(&self, signal: i32) {
         let pid = i32::try_from(self.child.id()).expect("a pid");
         // SAFETY: kill takes no pointers; the child has not been waited for, so the pid is still its own.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0, "SIGTERM");
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "signal {signal}");
     }
 
     /// SIGKILL, and waits.
@@ -185,6 +190,15 @@ impl Api {
         found.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
     }
 
+    /// Calls the `Registry` service.
+    pub fn registry<T>(
+        &self,
+        call: impl AsyncFnOnce(&mut RegistryClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+    ) -> Result<T, tonic::Status> {
+        let mut client = RegistryClient::new(self.channel.clone());
+        self.runtime.block_on(call(&mut client)).map(tonic::Response::into_inner)
+    }
+
     /// The services that it says it has, by reflection.
     pub fn services(&self) -> Vec<String> {
         let mut client = ServerReflectionClient::new(self.channel.clone());
@@ -239,6 +253,11 @@ pub struct Gateway {
 impl Gateway {
     /// Starts it and waits until its switch holds the plan.
     pub fn start(hosts: u16) -> Self {
+        Self::start_with(hosts, 200, 1000)
+    }
+
+    /// Likewise, with other keepalive timers, ms.
+    pub fn start_with(hosts: u16, keepalive: u32, expire_after: u32) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).display().to_string();
         succeed(&["ca", "init", "--out", &path("authority")]);
@@ -272,7 +291,7 @@ impl Gateway {
              [cluster]\nlisten = \"{raft}\"\nheartbeat_ms = 50\nmembers = {{ 1 = \"{raft}\" }}\n\
              [api]\nlisten = \"{api}\"\n\
              [dmux]\nprefix = \"198.51.100.0/24\"\nregistration = \"198.51.100.2\"\n\
-             services = {{ 1 = \"198.51.100.1\" }}\nkeepalive_ms = 200\nexpire_after_ms = 1000\n{site}",
+             services = {{ 1 = \"198.51.100.1\" }}\nkeepalive_ms = {keepalive}\nexpire_after_ms = {expire_after}\n{site}",
             concat!(env!("CARGO_MANIFEST_DIR"), "/../bmv2-configs/gateway"),
         );
         std::fs::write(dir.path().join("controller.toml"), config).expect("written");
@@ -332,7 +351,12 @@ impl Gateway {
 
     /// Starts `dmux router` on a port with a certificate for `certified`.
     pub fn router(&mut self, port: u16, certified: Ipv4Addr) -> Process {
-        self.start_router(port, "r", 7, certified, &[])
+        self.router_with(port, certified, &[])
+    }
+
+    /// Likewise, with more arguments.
+    pub fn router_with(&mut self, port: u16, certified: Ipv4Addr, more: &[&str]) -> Process {
+        self.start_router(port, "r", 7, certified, more)
     }
 
     /// Starts a router of a provider on a port, which answers at 2001:db8::PORT and to all routers.

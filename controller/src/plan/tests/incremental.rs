@@ -32,6 +32,7 @@ enum Step {
     Rtt(u16, u64),
     Unreachable(u16, bool),
     Dead(u16, bool),
+    Dampened(u16, bool),
     Catchup,
 }
 
@@ -55,7 +56,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (id, any::<bool>()).prop_map(|(id, unreachable)| Step::Unreachable(id, unreachable)),
         2 => (n.clone(), any::<bool>()).prop_map(|(n, draining)| Step::Drain(n, draining)),
         1 => n.clone().prop_map(Step::Learned),
-        2 => (n, any::<bool>()).prop_map(|(n, dead)| Step::Dead(n, dead)),
+        2 => (n.clone(), any::<bool>()).prop_map(|(n, dead)| Step::Dead(n, dead)),
+        1 => (n, any::<bool>()).prop_map(|(n, held)| Step::Dampened(n, held)),
         8 => Just(Step::Catchup),
     ]
 }
@@ -125,6 +127,14 @@ fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
         }
         Step::Dead(n, false) => {
             local.dead.remove(&key(n));
+            return;
+        }
+        Step::Dampened(n, true) => {
+            local.dampened.insert(key(n));
+            return;
+        }
+        Step::Dampened(n, false) => {
+            local.dampened.remove(&key(n));
             return;
         }
         Step::Catchup => return,

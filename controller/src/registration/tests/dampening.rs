@@ -105,7 +105,8 @@ fn suppressed_it_is_refused_until_reuse_without_a_proposal_and_then_returns() {
 fn keepalives_however_late_and_adoption_are_no_flaps() {
     let (mut site, mut router, authority) = setup();
     site.register(&mut router);
-    let gaps = [10, 3_400, 999, 1, 3_499, 2_000];
+    let expire = u64::from(site.model.config().timers.expire_after_ms);
+    let gaps = [10, expire - 100, 999, 1, expire - 1, 2_000];
     for n in 0..600 {
         site.pass(ms(gaps[n % gaps.len()]));
         site.tick();
