@@ -80,6 +80,8 @@ listen = "127.0.0.1:1"
 prefix = "198.51.100.0/24"
 registration = "198.51.100.2"
 services = {{ 1 = "198.51.100.1" }}
+[dmux.dampening]
+suppress = 0
 [timers]
 audit_s = {audit_s}
 [[site.ports]]

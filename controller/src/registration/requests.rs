@@ -134,12 +134,12 @@ impl Registrar {
             chain: identity.chain,
         };
         let expire = Duration::from_millis(expire_ms.into());
-        if self.sessions.get(&key).is_some_and(|session| session.registration.says_the_same(&registration)) {
+        let same = self.sessions.get(&key).is_some_and(|session| session.registration.says_the_same(&registration));
+        // Of one that was silent, an expiry of unknown fate may be under way: only a higher sequence stops that.
+        if same && !self.sessions.silent().contains(&key) {
             // The router has restarted: no news to anybody else.
-            let revived = self.sessions.heard(now, &key, body.sequence, expire);
-            let mut effects = answer(asker, Kind::Accepted(accepted), Proven::Yes);
-            effects.extend(revived.then_some(Effect::Liveness { key, alive: true }));
-            return Ok(effects);
+            self.sessions.heard(now, &key, body.sequence, expire);
+            return Ok(answer(asker, Kind::Accepted(accepted), Proven::Yes));
         }
         if let Some(until) = view.suppressed_until(&key, at) {
             return Err(dampened(Duration::from_millis(until.saturating_sub(at))));

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
+use super::clock::Wall;
 use super::registry::RegistryService;
 use super::replicated::Replicated;
 use super::{Input, Snapshot, config_api, explain, io, probe, watchers};

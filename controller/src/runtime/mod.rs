@@ -163,8 +163,7 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
-        let registry =
-            registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
+        let registry = registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
         let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
         let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());
         let probes = probe::Probes::default();
