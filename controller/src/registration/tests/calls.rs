@@ -19,9 +19,9 @@ fn a_router_registers_stays_and_leaves_without_a_cookie() {
     let (mut site, mut router, _) = setup();
     assert!(matches!(call(&mut site, &kind(&router.register())), Kind::Accepted(a) if a.gateway == 1));
     assert_eq!(site.registered().unwrap().gateway, HERE);
-    site.pass(Duration::from_secs(3));
+    site.pass(Duration::from_secs(2));
     assert!(matches!(call(&mut site, &kind(&router.keepalive())), Kind::KeepaliveAck(_)));
-    site.pass(Duration::from_secs(3));
+    site.pass(Duration::from_secs(2));
     site.tick();
     assert!(site.registered().is_some(), "it was kept alive");
     assert!(matches!(site.send(&router.keepalive())[..], [Kind::KeepaliveAck(_)]), "by datagram, too");
