@@ -79,6 +79,10 @@ fn what(what: &What) -> String {
             let state = if l.heard { "heard again" } else { "silent" };
             format!("router {} of protocol {} {state}", l.address, l.protocol)
         }
+        What::Dampening(d) => {
+            let state = if d.held_out { "held out for its flaps" } else { "no longer held out" };
+            format!("router {} of protocol {} {state}", d.address, d.protocol)
+        }
         What::Config(c) => format!("configuration replaced by version {}", c.version),
     }
 }

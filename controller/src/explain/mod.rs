@@ -13,7 +13,7 @@ use dmux_wire::{GatewayId, ProviderId};
 
 pub use walk::{Hop, Lookup, Outcome, Walk};
 
-use crate::model::{Destination, Model, Policy, Registered, RouterIndex};
+use crate::model::{Destination, Model, Policy, Registered, RegistrationKey, RouterIndex};
 use crate::selection::{Choice, Distance, Distances, Local, Members, members};
 
 /// Rejected routers that an explanation lists at most; the others are counted.
@@ -44,6 +44,8 @@ pub enum Reason {
     },
     /// This gateway, which hears its keepalives, no longer does: dead.
     Silent,
+    /// It came and went too often, and is held out (RFC 2439).
+    Dampened,
     /// Its gateway does not answer probes, and there is a choice that does.
     Suspect,
     /// It keeps its present clients and gets no new ones, of which this one would be.
@@ -77,6 +79,7 @@ impl Reason {
         match self {
             Self::OtherProvider { .. } => "other_provider",
             Self::Silent => "silent",
+            Self::Dampened => "dampened",
             Self::Suspect => "suspect",
             Self::Draining => "draining",
             Self::Farther { .. } => "farther",
@@ -95,6 +98,7 @@ impl fmt::Display for Reason {
         match self {
             Self::OtherProvider { asked } => write!(f, "the client asks for provider {asked}"),
             Self::Silent => f.write_str("its keepalives have stopped"),
+            Self::Dampened => f.write_str("it came and went too often, and is held out for a while"),
             Self::Suspect => f.write_str("its gateway does not answer"),
             Self::Draining => f.write_str("it drains: it gets no new clients"),
             Self::Farther { by } => write!(f, "it is farther by {:.3} ms", ms(by)),
@@ -131,6 +135,8 @@ pub struct Explanation {
     pub rejected: Vec<Rejected>,
     /// How many more there are.
     pub left_out: usize,
+    /// Those of the protocol that are held out and have gone meanwhile: they may not register yet. At most [`MAX_REJECTED`].
+    pub held_out: Vec<RegistrationKey>,
 }
 
 /// Gives every router of the protocol its reason. `planned` is the router that the plan gives the client's packets to
@@ -173,7 +179,9 @@ pub fn explain(
         .map(|registered| Rejected { registered: registered.clone(), reason: judge.reason(registered) })
         .collect();
     let distance = choice.and_then(|choice| measured(distances.to(choice.gateway)));
-    Explanation { chosen: chosen.cloned(), policy, distance, rejected, left_out }
+    let gone = |key: &&RegistrationKey| key.protocol == destination.protocol && model.registration(key).is_none();
+    let held_out = local.dampened.iter().filter(gone).take(MAX_REJECTED).copied().collect();
+    Explanation { chosen: chosen.cloned(), policy, distance, rejected, left_out, held_out }
 }
 
 /// What is looked at to find a reason.
@@ -195,6 +203,9 @@ impl Judge<'_> {
         let registration = &registered.registration;
         if !Destination::served_by(registration).contains(&self.destination) {
             return Reason::OtherProvider { asked: self.destination.provider };
+        }
+        if self.local.dampened.contains(&registration.key) {
+            return Reason::Dampened;
         }
         if !self.local.is_live(registration) {
             return Reason::Silent;

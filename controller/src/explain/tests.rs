@@ -178,6 +178,20 @@ fn a_silent_router_is_rejected_and_the_next_is_chosen() {
 }
 
 #[test]
+fn a_router_that_is_held_out_is_rejected_for_that_before_its_silence() {
+    let model = model(&[(1, 7, 1), (2, 7, 2)]);
+    let mut local = local(&[(2, 9_500)]);
+    local.dampened.insert(registration(1, 7, 1).key);
+    local.dead.insert(registration(1, 7, 1).key, 10);
+    assert_eq!(first(&model, &local, 1), is("r2", &[("r1", Reason::Dampened)]));
+    // One that has gone has no registration to be rejected, but is not forgotten.
+    let gone = registration(9, 7, 2).key;
+    local.dampened.insert(gone);
+    let explained = explain(&model, &local, Destination::any(P41), None, None, None);
+    assert_eq!(explained.held_out, [gone]);
+}
+
+#[test]
 fn routers_of_a_gateway_that_does_not_answer_are_suspect_unless_there_is_no_other_choice() {
     let mut local = local(&[(2, 1_000), (3, 90_000)]);
     local.unreachable.insert(GatewayId(2));

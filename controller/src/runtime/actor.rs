@@ -517,7 +517,7 @@ impl Actor {
             let learning = self.draining.values().filter(|since| !learned(since));
             due = learning.min().map(|since| since.saturating_add(learn));
             (local != *self.planner.local()).then(|| {
-                self.hub.tell(watching::reachability(self.planner.local(), &local));
+                self.hub.tell(watching::observations(self.planner.local(), &local));
                 let chosen = self.hub.is_watched().then(|| watching::choices(self.planner.selection()));
                 (self.planner.observe(&r.0, local), chosen)
             })

@@ -235,6 +235,11 @@ fn explanation(model: &Model, own: GatewayId, question: Question, decision: &Dec
         reason: r.reason.code().into(),
         detail: r.reason.to_string(),
     };
+    let held_out = explained.held_out.into_iter().map(|key| v1::Rejected {
+        router: Some(v1::Considered { address: key.router.to_string(), ..Default::default() }),
+        reason: explain::Reason::Dampened.code().into(),
+        detail: "it came and went too often, and may not register yet".into(),
+    });
     v1::Explanation {
         gateway: own.0.into(),
         gateway_name: model.gateway(own).map(|g| g.name.clone()).unwrap_or_default(),
@@ -249,7 +254,7 @@ fn explanation(model: &Model, own: GatewayId, question: Question, decision: &Dec
         distance_us: explained.distance.and_then(|d| u32::try_from(d.as_micros()).ok()),
         policy: explained.policy.to_string(),
         suspect: choice.as_ref().is_some_and(|choice| choice.suspect),
-        rejected: explained.rejected.into_iter().map(rejected).collect(),
+        rejected: explained.rejected.into_iter().map(rejected).chain(held_out).collect(),
         left_out: explained.left_out as u64,
         planned_outcome: planned.outcome().map_or_else(String::new, |outcome| outcome.to_string()),
         switch_state: decision.switch.to_string(),

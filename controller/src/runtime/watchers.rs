@@ -196,6 +196,11 @@ fn to_message(happening: Happening) -> What {
             address: key.router.to_string(),
             heard,
         }),
+        Happening::Dampened(key, held_out) => What::Dampening(v1::DampeningEvent {
+            protocol: key.protocol.0.into(),
+            address: key.router.to_string(),
+            held_out,
+        }),
         Happening::Config(version) => What::Config(v1::ConfigEvent { version }),
     }
 }

@@ -54,6 +54,8 @@ pub enum Happening {
     },
     /// A router of this gateway fell silent, or is heard again.
     Liveness(RegistrationKey, bool),
+    /// A router is held out for its flaps, or is back.
+    Dampened(RegistrationKey, bool),
     /// The shared configuration was replaced.
     Config(u64),
 }
@@ -182,11 +184,13 @@ fn terms(before: &Registered, now: &Registered) -> Vec<String> {
     terms
 }
 
-/// Which gateways answer now that did not, and the other way round.
-pub fn reachability(before: &Local, now: &Local) -> Vec<Happening> {
+/// Which gateways answer now that did not, which routers are held out that were not, and the other way round.
+pub fn observations(before: &Local, now: &Local) -> Vec<Happening> {
     let gone = now.unreachable.difference(&before.unreachable).map(|&id| Happening::Reachable(id, false));
     let back = before.unreachable.difference(&now.unreachable).map(|&id| Happening::Reachable(id, true));
-    gone.chain(back).collect()
+    let held = now.dampened.difference(&before.dampened).map(|&key| Happening::Dampened(key, true));
+    let reused = before.dampened.difference(&now.dampened).map(|&key| Happening::Dampened(key, false));
+    gone.chain(back).chain(held).chain(reused).collect()
 }
 
 /// What is chosen for each destination.

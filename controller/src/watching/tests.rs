@@ -139,9 +139,13 @@ fn reachability_and_choices_are_told_when_they_change() {
     let before = Local::new(GatewayId(1));
     let mut now = before.clone();
     now.unreachable.insert(GatewayId(2));
-    assert_eq!(reachability(&before, &now), [Happening::Reachable(GatewayId(2), false)]);
-    assert_eq!(reachability(&now, &before), [Happening::Reachable(GatewayId(2), true)]);
-    assert_eq!(reachability(&now, &now), []);
+    assert_eq!(observations(&before, &now), [Happening::Reachable(GatewayId(2), false)]);
+    assert_eq!(observations(&now, &before), [Happening::Reachable(GatewayId(2), true)]);
+    assert_eq!(observations(&now, &now), []);
+    let mut held = now.clone();
+    held.dampened.insert(key(1));
+    assert_eq!(observations(&now, &held), [Happening::Dampened(key(1), true)]);
+    assert_eq!(observations(&held, &now), [Happening::Dampened(key(1), false)]);
 
     let destination = |protocol| Destination::any(ProtocolId(protocol));
     let choice = |id| Choice { gateway: GatewayId(id), suspect: false, pool: vec![GatewayId(id)] };
