@@ -348,10 +348,16 @@ impl Stage<'_> {
 
     async fn wiped_switch(&mut self) -> anyhow::Result<()> {
         let address = self.c1.addresses()[0];
+        let client = self.c1.clone();
+        // The outage of the controller that hears r1 may have outlasted its registration on a busy machine.
+        let near = async || {
+            let answer = client.ping(address, ProviderId::ANY, LOST / 5).await?;
+            Ok(answer.filter(|answer| self.router_name(answer.router) == "r1"))
+        };
+        until(PATIENCE, "c1 is answered by r1 again", near).await?;
         let before = self.operator(1)?.own_switch().await?;
         self.lab.process("switch1")?.restart()?;
         let began = Instant::now();
-        let client = self.c1.clone();
         let answered = async || client.ping(address, ProviderId::ANY, LOST / 5).await;
         let (answer, took) = until(PATIENCE, "c1 is answered again", answered).await?;
         let operator = self.operator(1)?;
