@@ -1,5 +1,8 @@
 //! The one task that owns the controller's state machines and feeds them.
 
+mod punts;
+mod reports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -325,70 +328,6 @@ impl Actor {
         }
     }
 
-    fn on_punt(&mut self, now: Now, punt: Punt<'_>) {
-        let own = self.config.gateway.address;
-        let answer = match punt.packet {
-            Packet::Control { from, to, message } => {
-                let effects = self.store.read(|r| self.registrar.handle(now, &r.0, from, to, message));
-                self.perform(effects);
-                return;
-            }
-            Packet::ProbeReply { from, probe, stamps } => {
-                if probe.origin != self.config.gateway_id() {
-                    return;
-                }
-                match self.prober.reply(now.mono, from, probe.sequence, &stamps) {
-                    Ok((peer, rtt)) => {
-                        let theirs = self.store.read(|r| r.0.coordinate(peer).copied());
-                        self.mapper.sample(now.mono, peer, rtt, theirs.as_ref());
-                    }
-                    Err(error) => tracing::debug!(%error, "probe reply ignored"),
-                }
-                return;
-            }
-            Packet::Returned { router, ttl, client, packet } => {
-                if *client.ip() == own {
-                    let heard = Heard::Returned { router, ttl, packet: packet.to_vec() };
-                    self.probes.heard(client.port(), heard);
-                }
-                return;
-            }
-            Packet::NoRoute { client, .. } if *client.ip() == own => {
-                self.probes.heard(client.port(), Heard::Dropped(DropReason::NoRoute));
-                return;
-            }
-            Packet::NoRoute { protocol, provider, .. } => {
-                if now.mono >= self.next_no_route_log {
-                    self.next_no_route_log = now.mono + NO_ROUTE_LOG;
-                    tracing::info!(%protocol, %provider, "clients ask for a destination that no router serves (sampled)");
-                }
-                return;
-            }
-            Packet::Arp { frame } => {
-                let port = self.config.site.ports.iter().find(|p| p.number == punt.ingress_port.get());
-                let Some(port) = port else { return };
-                let prefix = self.store.read(|r| r.0.config().dmux_prefix);
-                punted::answer_arp(frame, punt.ingress_port, port.mac, |a| a == own || prefix.contains(a))
-            }
-            Packet::Icmp { frame, error } => match packets::sent_from(frame, own) {
-                // What a probe of the operator API ran into; an error to ourselves would go nowhere.
-                Some(port) => {
-                    let reason = match error {
-                        Icmpv4Error::TimeExceeded => DropReason::TtlExpired,
-                        Icmpv4Error::FragmentationNeeded { .. } => DropReason::TooBig,
-                    };
-                    self.probes.heard(port, Heard::Dropped(reason));
-                    return;
-                }
-                None => punted::answer_icmp(frame, own, error),
-            },
-        };
-        match answer {
-            Ok(outgoing) => self.send(&outgoing),
-            Err(why) => tracing::debug!(%why, port = %punt.ingress_port, "punted frame not answered"),
-        }
-    }
-
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -424,50 +363,6 @@ impl Actor {
 
     fn propose_within(&self) -> Duration {
         Duration::from_millis(self.config.timers.propose_ms)
-    }
-
-    fn report_latencies(&mut self, now: Duration) {
-        if let Some(coordinate) = self.mapper.publish(now) {
-            let command =
-                Command::RecordCoordinate { at: self.clock.unix_ms(), from: self.config.gateway_id(), coordinate };
-            let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
-            tokio::spawn(async move {
-                let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
-                // The actor is gone only when the controller stops.
-                let _ = inputs.send(Input::Published(taken)).await;
-            });
-        }
-        if self.mapper.is_active() {
-            return;
-        }
-        let samples = self.prober.report(now);
-        if samples.is_empty() {
-            return;
-        }
-        let peers: Vec<_> = samples.iter().map(|sample| sample.to).collect();
-        let command = Command::RecordLatencies { at: self.clock.unix_ms(), from: self.config.gateway_id(), samples };
-        let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
-        tokio::spawn(async move {
-            let taken = store.propose(command, within).await.is_ok_and(|(_, reply)| reply.refusal().is_none());
-            // The actor is gone only when the controller stops.
-            let _ = inputs.send(Input::Reported(peers, taken)).await;
-        });
-    }
-
-    /// Tells the cluster how far its routers are from this gateway.
-    fn report_router_rtts(&mut self, now: Duration) {
-        let samples = self.registrar.report_rtts(now);
-        if samples.is_empty() {
-            return;
-        }
-        let command =
-            Command::RecordRouterRtts { at: self.clock.unix_ms(), gateway: self.config.gateway_id(), samples };
-        let (store, within) = (self.store.clone(), self.propose_within());
-        tokio::spawn(async move {
-            if let Err(error) = store.propose(command, within).await {
-                tracing::debug!(%error, "round trips to routers not recorded; they are told again");
-            }
-        });
     }
 
     /// The replicated state moved: plan what changed.
