@@ -192,7 +192,7 @@ impl Node {
                 Action::CheckPipeline => Event::Pipeline(Ok(true)),
                 Action::SetPipeline => Event::PipelineSet(Ok(())),
                 Action::ReadBack => Event::ReadBack(Ok(ReadBack {
-                    entries: plan.entries().values().copied().collect(),
+                    entries: plan.entries().clone(),
                     punt_rates: plan.punt_rates().clone(),
                     ..ReadBack::default()
                 })),

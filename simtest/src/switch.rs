@@ -95,7 +95,7 @@ impl Switch {
                 Event::PipelineSet(Ok(()))
             }
             Action::ReadBack => Event::ReadBack(Ok(ReadBack {
-                entries: self.entries.values().copied().collect(),
+                entries: self.entries.clone(),
                 foreign: self.foreign.clone(),
                 punt_rates: self.rates.clone(),
             })),

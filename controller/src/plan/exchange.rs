@@ -8,12 +8,12 @@ use dmux_wire::PuntReason;
 use thiserror::Error;
 
 use super::work::Update;
-use super::{Entry, PuntRate};
+use super::{Entry, Key, PuntRate};
 
 /// How a reconciler works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReconcilerOptions {
-    /// Updates in one write.
+    /// Updates in one write at most: what fails over waits for one write, however many there are to come.
     pub batch: usize,
     /// Wait before the first retry of a refused update; doubles with each.
     pub retry_min: Duration,
@@ -46,8 +46,8 @@ pub struct Foreign {
 /// What a switch holds.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ReadBack {
-    /// Entries of our tables.
-    pub entries: Vec<Entry>,
+    /// Entries of our tables, by key.
+    pub entries: BTreeMap<Key, Entry>,
     /// What we cannot have written.
     pub foreign: Vec<Foreign>,
     /// Meter cells that are configured.

@@ -13,6 +13,7 @@ use dmux_wire::PuntReason;
 
 use super::held;
 use super::served::Served;
+use super::work::differing;
 use super::{DEFAULT_PUNT_RATES, Delta, Entry, Key, Plan, SiteConfig, entries, gateway};
 use crate::model::{Change, Destination, Model, Registered, RegistrationKey, RouterIndex};
 use crate::selection::{Distances, Local, Selection};
@@ -264,9 +265,6 @@ impl Work {
     }
 }
 
-/// The keys that only one map has, or that have another value in each.
 fn changed_keys<K: Ord + Clone, V: PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> BTreeSet<K> {
-    let gone_or_other = old.iter().filter(|(key, value)| new.get(key) != Some(value)).map(|(key, _)| key);
-    let come = new.keys().filter(|key| !old.contains_key(key));
-    gone_or_other.chain(come).cloned().collect()
+    differing(old, new).cloned().collect()
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The caller performs the [`Action`] that [`Reconciler::next`] names and reports what came of it by
-//! [`Reconciler::on`]; one action is under way at a time. Nothing is ever taken as done because it was tried: an update
+//! [`Reconciler::on`]; one action is under way at a time, and beside a read-back that verifies, one write: a look at a full
+//! switch takes long, and what fails over cannot wait. Nothing is ever taken as done because it was tried: an update
 //! counts when the switch has accepted it, and a synchronisation when a read-back shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,14 +32,27 @@ struct Failure {
     why: String,
 }
 
-/// What was asked of the caller and is not answered yet.
+/// What was asked of the caller, besides writes, and is not answered yet.
 #[derive(Debug)]
 enum UnderWay {
     Check,
     Set,
-    Read,
-    Write(Vec<(Item, Update)>),
+    Read(Look),
 }
+
+/// A read-back under way.
+#[derive(Debug, Default)]
+struct Look {
+    /// The switch is believed to be in step. What it holds is known, then, so changes are written meanwhile.
+    verifies: bool,
+    /// Written since it was asked for: the answer may show these as they were before or after, so it says nothing of them.
+    overtaken: BTreeSet<Key>,
+    /// A write meanwhile ended otherwise than expected: the answer may be older than that.
+    spoilt: bool,
+}
+
+/// Updates and what each is for.
+type Work = Vec<(Item, Update)>;
 
 /// The state machine of one switch.
 #[derive(Debug)]
@@ -48,6 +62,8 @@ pub struct Reconciler {
     /// The pipeline differs and has to be set.
     set_pipeline: bool,
     under_way: Option<UnderWay>,
+    /// The write under way.
+    writing: Option<Work>,
     actual: Actual,
     queue: BTreeSet<(Phase, Item)>,
     /// Touched since `next` last looked: not yet known to be out of step.
@@ -74,6 +90,7 @@ impl Reconciler {
             state: State::Disconnected,
             set_pipeline: false,
             under_way: None,
+            writing: None,
             actual: Actual::default(),
             queue: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -99,8 +116,13 @@ impl Reconciler {
 
     /// What to do now. `plan` is the current one; every change of it was told by [`Reconciler::planned`].
     pub fn next(&mut self, now: Duration, plan: &Plan) -> Action {
-        if self.under_way.is_some() || self.state == State::Disconnected {
+        if self.writing.is_some() || self.state == State::Disconnected {
             return Action::Wait { until: None };
+        }
+        match &self.under_way {
+            Some(UnderWay::Read(look)) if look.verifies && !look.spoilt => return self.write_beside_look(plan),
+            Some(_) => return Action::Wait { until: None },
+            None => {}
         }
         if let Some(step) = self.step.as_ref().filter(|step| step.retry_at > now) {
             return Action::Wait { until: Some(step.retry_at) };
@@ -109,7 +131,7 @@ impl Reconciler {
             State::Disconnected => Action::Wait { until: None },
             State::Pipeline if self.set_pipeline => self.begin(UnderWay::Set, Action::SetPipeline),
             State::Pipeline => self.begin(UnderWay::Check, Action::CheckPipeline),
-            State::Reading => self.begin(UnderWay::Read, Action::ReadBack),
+            State::Reading => self.begin(UnderWay::Read(Look::default()), Action::ReadBack),
             State::Writing | State::Verifying | State::Refused | State::Synced => self.write_or_rest(now, plan),
         }
     }
@@ -125,16 +147,35 @@ impl Reconciler {
         let work = self.batch(plan);
         if !work.is_empty() {
             self.state = State::Writing;
-            let updates = work.iter().map(|(_, update)| update.clone()).collect();
-            return self.begin(UnderWay::Write(work), Action::Write(updates));
+            return self.write(work);
         }
         if self.unverified || now >= self.next_audit {
             self.state = State::Verifying;
-            return self.begin(UnderWay::Read, Action::ReadBack);
+            let look = Look { verifies: true, ..Look::default() };
+            return self.begin(UnderWay::Read(look), Action::ReadBack);
         }
         self.state = if self.failures.is_empty() { State::Synced } else { State::Refused };
         let retry = self.failures.values().map(|failure| failure.retry_at).min();
         Action::Wait { until: Some(retry.map_or(self.next_audit, |at| at.min(self.next_audit))) }
+    }
+
+    /// Only what is wished for anew: the rest is what the look is for.
+    fn write_beside_look(&mut self, plan: &Plan) -> Action {
+        self.file_touched(plan);
+        let work = self.batch(plan);
+        if work.is_empty() {
+            return Action::Wait { until: None };
+        }
+        if let Some(UnderWay::Read(look)) = &mut self.under_way {
+            look.overtaken.extend(work.iter().filter_map(|(item, _)| item.key()));
+        }
+        self.write(work)
+    }
+
+    fn write(&mut self, work: Work) -> Action {
+        let updates = work.iter().map(|(_, update)| update.clone()).collect();
+        self.writing = Some(work);
+        Action::Write(updates)
     }
 
     /// A new wish for a key is tried at once, whatever became of the last one.
@@ -169,7 +210,7 @@ impl Reconciler {
     }
 
     /// The next updates of one phase.
-    fn batch(&mut self, plan: &Plan) -> Vec<(Item, Update)> {
+    fn batch(&mut self, plan: &Plan) -> Work {
         let mut batch = Vec::new();
         let mut batch_phase = None;
         while batch.len() < self.options.batch.max(1) {
@@ -196,9 +237,21 @@ impl Reconciler {
 
     /// What came of the action under way, or happened by itself.
     pub fn on(&mut self, now: Duration, plan: &Plan, event: Event) {
-        match (event, self.under_way.take()) {
-            (Event::Connected, _) => self.connected(now),
-            (Event::Disconnected { why }, _) => self.disconnected(why),
+        match event {
+            Event::Connected => self.connected(now),
+            Event::Disconnected { why } => self.disconnected(why),
+            Event::Written(result) => {
+                // An answer to something that was not asked is a late one from before a reconnect; here and below.
+                if let Some(work) = self.writing.take() {
+                    self.written(now, work, result);
+                }
+            }
+            answer => self.answered(now, plan, answer),
+        }
+    }
+
+    fn answered(&mut self, now: Duration, plan: &Plan, answer: Event) {
+        match (answer, self.under_way.take()) {
             (Event::Pipeline(result), Some(UnderWay::Check)) => match result {
                 Ok(true) => self.enter(State::Reading),
                 Ok(false) => {
@@ -215,16 +268,15 @@ impl Reconciler {
                     Err(why) => self.step_failed(now, format!("cannot set its pipeline: {why}")),
                 }
             }
-            (Event::ReadBack(result), Some(UnderWay::Read)) => match result {
-                Ok(read) => self.read(now, plan, read),
+            (Event::ReadBack(result), Some(UnderWay::Read(look))) => match result {
+                Ok(_) if look.spoilt => {}
+                Ok(read) => self.read(now, plan, read, &look),
                 Err(why) => {
                     // Its pipeline may have been replaced under us: begin there.
                     self.state = State::Pipeline;
                     self.step_failed(now, format!("cannot read its tables: {why}"));
                 }
             },
-            (Event::Written(result), Some(UnderWay::Write(work))) => self.written(now, work, result),
-            // An answer to something that was not asked (a late one from before a reconnect): keep waiting.
             (_, under_way) => self.under_way = under_way,
         }
     }
@@ -245,6 +297,7 @@ impl Reconciler {
     fn reset(&mut self) {
         self.set_pipeline = false;
         self.under_way = None;
+        self.writing = None;
         self.actual = Actual::default();
         self.queue.clear();
         self.touched.clear();
@@ -270,12 +323,21 @@ impl Reconciler {
         Failure { attempts: attempts.saturating_add(1), retry_at: now + wait, why }
     }
 
-    fn read(&mut self, now: Duration, plan: &Plan, read: ReadBack) {
-        let verifying = self.state == State::Verifying;
+    fn read(&mut self, now: Duration, plan: &Plan, read: ReadBack, look: &Look) {
+        let verifying = look.verifies;
         self.step = None;
-        self.queue.clear();
-        self.actual = Actual::new(read);
-        let out_of_step = self.actual.out_of_step(plan);
+        let queue = std::mem::take(&mut self.queue);
+        if verifying {
+            // Nothing waited when the look began, so all of this is wished for since.
+            self.touched.extend(queue.iter().filter_map(|(_, item)| item.key()));
+        }
+        let believed = std::mem::replace(&mut self.actual, Actual::new(read));
+        self.actual.keep(&believed, &look.overtaken);
+        let mut out_of_step = self.actual.out_of_step(plan);
+        if let Some(writing) = &self.writing {
+            let answered_soon: BTreeSet<&Item> = writing.iter().map(|(item, _)| item).collect();
+            out_of_step.retain(|(_, item)| !answered_soon.contains(item));
+        }
         let differs: BTreeSet<&Item> = out_of_step.iter().map(|(_, item)| item).collect();
         // Foreign things are numbered anew by each read-back, so their failures cannot be told apart any more.
         self.failures.retain(|item, _| differs.contains(item) && !matches!(item, Item::Foreign(_)));
@@ -315,12 +377,7 @@ impl Reconciler {
         self.unexpected_rounds = self.unexpected_rounds.saturating_add(1);
     }
 
-    fn written(
-        &mut self,
-        now: Duration,
-        work: Vec<(Item, Update)>,
-        result: Result<Vec<Result<(), UpdateError>>, String>,
-    ) {
+    fn written(&mut self, now: Duration, work: Work, result: Result<Vec<Result<(), UpdateError>>, String>) {
         let results = match result {
             Ok(results) if results.len() == work.len() => results,
             Ok(results) => {
@@ -348,15 +405,26 @@ impl Reconciler {
         }
         if surprised {
             // It holds something else than we think. What failed keeps its back-off, so this is no tight loop.
-            self.state = State::Reading;
+            self.doubt();
             self.step = Some(self.failure(now, 0, "it holds other entries than expected: reading again".into()));
         }
     }
 
     /// The fate of a write is unknown: read what the switch holds.
     fn look_again(&mut self, now: Duration, why: String) {
-        self.state = State::Reading;
+        self.doubt();
         self.step_failed(now, format!("a write failed as a whole: {why}"));
+    }
+
+    /// What the switch holds has to be read, by a look that begins from here on.
+    fn doubt(&mut self) {
+        if let Some(UnderWay::Read(look)) = &mut self.under_way {
+            look.spoilt = true;
+        }
+        // Where its pipeline is in doubt, tables come later.
+        if self.state != State::Pipeline {
+            self.state = State::Reading;
+        }
     }
 
     /// What an operator sees.
@@ -383,10 +451,7 @@ impl Reconciler {
     }
 
     fn under_way_len(&self) -> usize {
-        match &self.under_way {
-            Some(UnderWay::Write(work)) => work.len(),
-            _ => 0,
-        }
+        self.writing.as_ref().map_or(0, Vec::len)
     }
 
     fn refusals(&self) -> String {

@@ -11,6 +11,7 @@
 //! A refused update holds nothing else back: what refers to an entry that the switch would not take misses there, which
 //! the switch counts by reason, and everything that does not is as it should be.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -44,6 +45,16 @@ pub(super) enum Item {
     Rate(PuntReason),
     /// An entry.
     Entry(Key),
+}
+
+impl Item {
+    /// That of the entry, if it is one.
+    pub(super) fn key(&self) -> Option<Key> {
+        match self {
+            Self::Entry(key) => Some(*key),
+            Self::Foreign(_) | Self::Rate(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Item {
@@ -80,10 +91,16 @@ const MAX_STAGE: u8 = 120;
 
 impl Actual {
     pub(super) fn new(read: ReadBack) -> Self {
-        Self {
-            entries: read.entries.into_iter().map(|entry| (entry.key(), entry)).collect(),
-            foreign: read.foreign.into_iter().enumerate().collect(),
-            rates: read.punt_rates,
+        Self { entries: read.entries, foreign: read.foreign.into_iter().enumerate().collect(), rates: read.punt_rates }
+    }
+
+    /// Takes from an earlier belief what was read too early.
+    pub(super) fn keep(&mut self, believed: &Self, keys: &BTreeSet<Key>) {
+        for key in keys {
+            match believed.entries.get(key) {
+                Some(entry) => self.entries.insert(*key, *entry),
+                None => self.entries.remove(key),
+            };
         }
     }
 
@@ -139,7 +156,7 @@ impl Actual {
 
     /// Everything that is out of step.
     pub(super) fn out_of_step(&self, plan: &Plan) -> BTreeSet<(Phase, Item)> {
-        let keys = self.entries.keys().chain(plan.entries.keys()).copied().map(Item::Entry);
+        let keys = differing(&self.entries, &plan.entries).copied().map(Item::Entry);
         let rates = plan.punt_rates.keys().copied().map(Item::Rate);
         let foreign = self.foreign.keys().copied().map(Item::Foreign);
         foreign.chain(rates).chain(keys).filter_map(|item| Some((self.update(plan, &item)?.0, item))).collect()
@@ -163,6 +180,34 @@ impl Actual {
             _ => {}
         }
     }
+}
+
+/// The keys that only one map has, or that have another value in each, in the time of a walk along both.
+pub(super) fn differing<'a, K: Ord, V: PartialEq>(
+    one: &'a BTreeMap<K, V>,
+    other: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = &'a K> {
+    let (mut one, mut other) = (one.iter().peekable(), other.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (one.peek(), other.peek()) {
+                (Some((key, _)), Some((of_other, _))) => key.cmp(of_other),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return None,
+            };
+            match order {
+                Ordering::Less => return one.next().map(|(key, _)| key),
+                Ordering::Greater => return other.next().map(|(key, _)| key),
+                Ordering::Equal => {
+                    let ((key, value), (_, of_other)) = one.next().zip(other.next())?;
+                    if value != of_other {
+                        return Some(key);
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// The batches, of at most `batch` updates each, that turn what was read back into the plan. To be written in this

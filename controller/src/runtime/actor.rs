@@ -247,7 +247,7 @@ impl Actor {
         if !matches!(action, Action::Wait { .. }) {
             let action = SwitchAction { generation: self.generation, action: action.clone() };
             if self.actions.try_send(action).is_err() {
-                // The reconciler has one action under way at a time, so there is room unless the task is gone.
+                // The reconciler has few actions under way at a time, so there is room unless the task is gone.
                 let why = "the switch session does not take actions".to_owned();
                 self.reconciler.on(now, self.planner.plan(), Event::Disconnected { why });
             }
@@ -313,7 +313,7 @@ impl Actor {
                     && !self.adopted
                 {
                     self.adopted = true;
-                    let delta = self.store.read(|r| self.planner.adopt(&r.0, read.entries.iter()));
+                    let delta = self.store.read(|r| self.planner.adopt(&r.0, read.entries.values()));
                     self.reconciler.planned(&delta);
                 }
                 self.reconciler.on(now.mono, self.planner.plan(), event);

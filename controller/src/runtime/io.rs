@@ -26,17 +26,22 @@ impl From<&CounterData> for Counted {
     }
 }
 
-/// Everything that the plan has an opinion on: all tables and the punt meters.
+/// Everything that the plan has an opinion on: all tables and the punt meters. Table by table, since a switch takes no
+/// writes while it puts an answer together.
 pub async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
     let mut read = ReadBack::default();
-    for entry in session.read_table(0).await? {
-        // Entries that the program itself has are nobody's to delete.
-        if entry.is_const {
-            continue;
-        }
-        match Entry::decode(&entry) {
-            Ok(ours) => read.entries.push(ours),
-            Err(why) => read.foreign.push(Foreign { entry, why: why.to_string() }),
+    for table in TABLES {
+        for entry in session.read_table(table.id).await? {
+            // Entries that the program itself has are nobody's to delete.
+            if entry.is_const {
+                continue;
+            }
+            match Entry::decode(&entry) {
+                Ok(ours) => {
+                    read.entries.insert(ours.key(), ours);
+                }
+                Err(why) => read.foreign.push(Foreign { entry, why: why.to_string() }),
+            }
         }
     }
     for cell in session.read_meter(meters::PUNT_METER.id, None).await? {

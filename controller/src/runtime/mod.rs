@@ -55,7 +55,7 @@ pub use switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 
 /// Inputs that may wait for the actor.
 const INPUT_QUEUE: usize = 4096;
-/// Actions that may wait for the switch task; the reconciler has one under way at a time.
+/// Actions that may wait for the switch task; the reconciler has two under way at most.
 const ACTION_QUEUE: usize = 4;
 
 /// Something that happened.

@@ -2,8 +2,10 @@
 
 mod incremental;
 mod reconcile;
+mod rig;
 mod section;
 mod site;
+mod urgent;
 mod whole;
 
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -1,182 +1,14 @@
-//! The reconciler against a table of entries that refuses, lies, loses answers and restarts.
+//! The reconciler against a switch that misbehaves.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dmux_wire::{GatewayId, ProviderId, PuntReason};
 use proptest::prelude::*;
 
-use super::super::{
-    Action, Entry, Event, Foreign, Key, Plan, Planner, PuntRate, ReadBack, Reconciler, ReconcilerOptions, State,
-    Update, UpdateError, diff, entries, plan,
-};
+use super::super::{Action, Event, Foreign, Planner, ReadBack, State, Update, diff, entries};
+use super::rig::{Rig, Switch, assert_ordered, log, ms, options, whole};
 use super::{Log, OWN, key, registration, site};
 use crate::model::{Command, Destination, RouterIndex};
 use crate::selection::{Local, Selection};
-
-const RESOURCE_EXHAUSTED: i32 = 8;
-
-/// What a switch holds and how it misbehaves.
-#[derive(Debug, Default)]
-struct Switch {
-    entries: BTreeMap<Key, Entry>,
-    foreign: Vec<Foreign>,
-    rates: BTreeMap<PuntReason, PuntRate>,
-    pipeline: bool,
-    /// Keys of which nothing is accepted.
-    refuses: BTreeSet<Key>,
-    /// Keys whose updates are accepted and forgotten.
-    forgets: BTreeSet<Key>,
-    /// Coming actions whose answer is lost (the action itself is performed).
-    loses: u32,
-    /// Everything ever asked of it.
-    actions: Vec<Action>,
-}
-
-impl Switch {
-    fn perform(&mut self, action: &Action) -> Event {
-        self.actions.push(action.clone());
-        let lost = self.loses > 0;
-        self.loses = self.loses.saturating_sub(1);
-        let outcome = |event, failed| if lost { failed } else { event };
-        let gone = || String::from("deadline exceeded");
-        match action {
-            Action::Wait { .. } => panic!("nothing to perform"),
-            Action::CheckPipeline => outcome(Event::Pipeline(Ok(self.pipeline)), Event::Pipeline(Err(gone()))),
-            Action::SetPipeline => {
-                *self = Self { pipeline: true, actions: std::mem::take(&mut self.actions), ..Self::default() };
-                outcome(Event::PipelineSet(Ok(())), Event::PipelineSet(Err(gone())))
-            }
-            Action::ReadBack => outcome(Event::ReadBack(Ok(self.read())), Event::ReadBack(Err(gone()))),
-            Action::Write(updates) => {
-                let results = updates.iter().map(|update| self.write(update)).collect();
-                outcome(Event::Written(Ok(results)), Event::Written(Err(gone())))
-            }
-        }
-    }
-
-    fn read(&self) -> ReadBack {
-        ReadBack {
-            entries: self.entries.values().copied().collect(),
-            foreign: self.foreign.clone(),
-            punt_rates: self.rates.clone(),
-        }
-    }
-
-    fn write(&mut self, update: &Update) -> Result<(), UpdateError> {
-        let refuse = |code, message: &str| Err(UpdateError { code, message: message.into() });
-        let entry = match update {
-            Update::SetPuntRate(reason, rate) => {
-                self.rates.insert(*reason, *rate);
-                return Ok(());
-            }
-            Update::DeleteForeign(foreign) => {
-                self.foreign.retain(|held| held != &**foreign);
-                return Ok(());
-            }
-            Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => entry,
-        };
-        let key = entry.key();
-        if self.refuses.contains(&key) {
-            return refuse(RESOURCE_EXHAUSTED, "table is full");
-        }
-        match (update, self.entries.contains_key(&key)) {
-            (Update::Insert(_), true) => return refuse(6, "exists"),
-            (Update::Modify(_) | Update::Delete(_), false) => return refuse(5, "no such entry"),
-            _ => {}
-        }
-        if !self.forgets.contains(&key) {
-            match update {
-                Update::Delete(_) => self.entries.remove(&key),
-                _ => self.entries.insert(key, *entry),
-            };
-        }
-        Ok(())
-    }
-
-    fn holds(&self, plan: &Plan) -> bool {
-        self.entries == *plan.entries() && self.rates == *plan.punt_rates() && self.foreign.is_empty()
-    }
-
-    fn writes(&self) -> impl Iterator<Item = &Vec<Update>> {
-        self.actions.iter().filter_map(|action| if let Action::Write(updates) = action { Some(updates) } else { None })
-    }
-
-    fn reads(&self) -> usize {
-        self.actions.iter().filter(|action| **action == Action::ReadBack).count()
-    }
-}
-
-/// A switch, its reconciler and a clock.
-struct Rig {
-    switch: Switch,
-    reconciler: Reconciler,
-    now: Duration,
-}
-
-fn options() -> ReconcilerOptions {
-    ReconcilerOptions { batch: 100, ..ReconcilerOptions::default() }
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self { switch: Switch::default(), reconciler: Reconciler::new(options()), now: Duration::ZERO }
-    }
-
-    fn connected(plan: &Plan) -> Self {
-        let mut rig = Self::new();
-        rig.reconciler.on(rig.now, plan, Event::Connected);
-        rig
-    }
-
-    /// Performs what is to be done now; returns when to go on.
-    fn run(&mut self, plan: &Plan) -> Option<Duration> {
-        for _ in 0..1_000 {
-            match self.reconciler.next(self.now, plan) {
-                Action::Wait { until } => return until,
-                action => {
-                    self.now += Duration::from_millis(1);
-                    let event = self.switch.perform(&action);
-                    self.reconciler.on(self.now, plan, event);
-                }
-            }
-        }
-        panic!("it never rests: {:?}", self.reconciler.status());
-    }
-
-    /// Lets time pass, from deadline to deadline.
-    fn run_for(&mut self, plan: &Plan, time: Duration) {
-        let end = self.now + time;
-        while let Some(until) = self.run(plan).filter(|&until| until <= end) {
-            self.now = self.now.max(until);
-        }
-        self.now = end;
-    }
-
-    fn state(&self) -> State {
-        self.reconciler.status().state
-    }
-}
-
-/// Three routers of two providers, and two more elsewhere: every table has entries, and there are backups.
-fn log() -> Log {
-    let mut log = Log::new([1, 2]);
-    for n in 0..3 {
-        log.register(registration(n, 7 + u32::from(n / 2), 1, 1));
-    }
-    for n in [20, 21] {
-        log.register(registration(n, 7, 2, 1));
-    }
-    log
-}
-
-fn whole(log: &Log) -> Plan {
-    plan(&log.model, &Local::new(OWN), &site(), &Selection::default()).0
-}
-
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
 
 #[test]
 fn an_empty_switch_becomes_whole_and_is_seen_to_be() {
@@ -208,27 +40,6 @@ fn a_switch_that_is_whole_is_not_written_to() {
     assert_eq!(rig.reconciler.status().resyncs, 2);
 }
 
-/// The order of an update among others: references first in, last out, and backups when all that serves is in.
-fn assert_ordered<'a>(plan: &Plan, batches: impl Iterator<Item = &'a Vec<Update>>, batch: usize) {
-    let mut last = 0;
-    for updates in batches {
-        assert!(!updates.is_empty() && updates.len() <= batch);
-        let phases: BTreeSet<u16> = updates
-            .iter()
-            .map(|update| match update {
-                Update::DeleteForeign(_) | Update::SetPuntRate(..) => 0,
-                Update::Insert(Entry::Bucket(key, _)) if plan.backups.contains(&key.set) => 500,
-                Update::Insert(entry) | Update::Modify(entry) => 1 + u16::from(entry.stage()),
-                Update::Delete(entry) => 1_000 - u16::from(entry.stage()),
-            })
-            .collect();
-        assert_eq!(phases.len(), 1, "a batch may be written in any order");
-        let phase = phases.first().copied().unwrap_or_default();
-        assert!(phase >= last, "phase {phase} after {last}");
-        last = phase;
-    }
-}
-
 #[test]
 fn what_is_referred_to_is_there_before_and_goes_after() {
     let log = log();
@@ -240,7 +51,7 @@ fn what_is_referred_to_is_there_before_and_goes_after() {
     assert_ordered(&plan, rig.switch.writes(), options().batch);
 
     let other = whole(&Log::new([1]));
-    let read = ReadBack { entries: plan.entries().values().copied().collect(), ..ReadBack::default() };
+    let read = ReadBack { entries: plan.entries().clone(), ..ReadBack::default() };
     let batches = diff(read, &other, 10);
     assert_ordered(&other, batches.iter(), 10);
     let mut switch = Switch { entries: plan.entries().clone(), ..Switch::default() };
@@ -249,63 +60,6 @@ fn what_is_referred_to_is_there_before_and_goes_after() {
     }
     assert!(switch.holds(&other));
     assert_eq!(diff(switch.read(), &other, 10), Vec::<Vec<Update>>::new());
-}
-
-#[test]
-fn failing_over_is_one_write_for_each_destination() {
-    // Gateway 2 is closer than gateway 3; both have several routers of five providers, and one of a sixth.
-    let mut log = Log::new([1, 2, 3]);
-    for n in 0..31 {
-        log.register(registration(n, 7 + u32::from(n / 6), 2, 1));
-        log.register(registration(100 + n, 7 + u32::from(n / 6), 3, 1));
-    }
-    let mut local = Local::new(OWN);
-    for (id, rtt) in [(2, 5), (3, 20)] {
-        local.rtts.insert(GatewayId(id), ms(rtt));
-    }
-    let mut planner = Planner::new(site(), &log.model, local.clone(), &Selection::default());
-    let mut rig = Rig::connected(planner.plan());
-    rig.run(planner.plan());
-    rig.switch.actions.clear();
-    let destinations = log.model.destinations().len();
-    assert_eq!(destinations, 7, "any provider and six");
-
-    local.unreachable.insert(GatewayId(2));
-    let delta = planner.observe(&log.model, local.clone());
-    rig.reconciler.planned(&delta);
-    rig.run(planner.plan());
-    let writes: Vec<_> = rig.switch.writes().cloned().collect();
-    assert!(writes[0].iter().all(|update| matches!(update, Update::Modify(Entry::Demux(..)))), "{:?}", writes[0]);
-    assert_eq!(writes[0].len(), destinations, "one update for each destination, before anything else");
-    assert_eq!(writes.len(), 1, "and the routers of the gateway that is gone stay ready, should it come back");
-    assert!(rig.switch.holds(planner.plan()));
-
-    rig.switch.actions.clear();
-    local.unreachable.clear();
-    let delta = planner.observe(&log.model, local);
-    rig.reconciler.planned(&delta);
-    rig.run(planner.plan());
-    assert_eq!(rig.switch.writes().map(Vec::len).collect::<Vec<_>>(), [destinations]);
-}
-
-#[test]
-fn a_lost_router_is_replaced_before_the_backups_are() {
-    let log = log();
-    let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
-    let mut rig = Rig::connected(planner.plan());
-    rig.run(planner.plan());
-    rig.switch.actions.clear();
-    // One of provider 7's two routers at the own gateway goes, and one of the two elsewhere that are ready for provider 7.
-    let mut local = Local::new(OWN);
-    local.dead.extend([(key(0), 1), (key(20), 1)]);
-    let delta = planner.observe(&log.model, local);
-    rig.reconciler.planned(&delta);
-    rig.run(planner.plan());
-    assert!(rig.switch.holds(planner.plan()));
-    let first: Vec<_> = rig.switch.writes().next().unwrap().to_vec();
-    let demux = entries::demux_router(Destination { protocol: super::P41, provider: ProviderId(7) }, RouterIndex(2));
-    assert_eq!(first, [Update::Modify(demux)], "the last one of provider 7 is in the switch already");
-    assert_ordered(planner.plan(), rig.switch.writes().skip(1), options().batch);
 }
 
 #[test]
@@ -473,6 +227,8 @@ enum Fault {
     Remove(usize),
     Restart,
     Pass(u64),
+    /// Whether read-backs are answered at once, or only when the plan has changed meanwhile.
+    SlowReads(bool),
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -484,7 +240,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (1..4_u32).prop_map(Fault::Lose),
         1 => (0..400_usize).prop_map(Fault::Remove),
         1 => Just(Fault::Restart),
-        3 => (1..5_000_u64).prop_map(Fault::Pass),
+        3 => (1..100_000_u64).prop_map(Fault::Pass),
+        2 => any::<bool>().prop_map(Fault::SlowReads),
     ]
 }
 
@@ -515,10 +272,12 @@ proptest! {
                 }
                 Fault::Restart => {
                     rig.switch = Switch::default();
+                    rig.answer = None;
                     rig.reconciler.on(rig.now, planner.plan(), Event::Disconnected { why: "restarted".into() });
                     rig.reconciler.on(rig.now, planner.plan(), Event::Connected);
                 }
                 Fault::Pass(time) => rig.run_for(planner.plan(), ms(*time)),
+                Fault::SlowReads(slow) => rig.slow_reads = *slow,
             }
             let delta = planner.update(&log.model);
             rig.reconciler.planned(&delta);
@@ -526,6 +285,7 @@ proptest! {
         rig.switch.refuses.clear();
         rig.switch.forgets.clear();
         rig.switch.loses = 0;
+        rig.slow_reads = false;
         rig.run_for(planner.plan(), Duration::from_secs(300));
         prop_assert!(rig.switch.holds(planner.plan()), "{:?}", rig.reconciler.status());
         let status = rig.reconciler.status();

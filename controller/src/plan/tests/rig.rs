@@ -1,0 +1,210 @@
+//! A table of entries that refuses, lies, loses answers and restarts, with its reconciler and a clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dmux_wire::PuntReason;
+
+use super::super::{
+    Action, Entry, Event, Foreign, Key, Plan, PuntRate, ReadBack, Reconciler, ReconcilerOptions, State, Update,
+    UpdateError, plan,
+};
+use super::{Log, OWN, registration, site};
+use crate::selection::{Local, Selection};
+
+const RESOURCE_EXHAUSTED: i32 = 8;
+
+/// What a switch holds and how it misbehaves.
+#[derive(Debug, Default)]
+pub(super) struct Switch {
+    pub(super) entries: BTreeMap<Key, Entry>,
+    pub(super) foreign: Vec<Foreign>,
+    pub(super) rates: BTreeMap<PuntReason, PuntRate>,
+    pub(super) pipeline: bool,
+    /// Keys of which nothing is accepted.
+    pub(super) refuses: BTreeSet<Key>,
+    /// Keys whose updates are accepted and forgotten.
+    pub(super) forgets: BTreeSet<Key>,
+    /// Coming actions whose answer is lost (the action itself is performed).
+    pub(super) loses: u32,
+    /// Everything ever asked of it.
+    pub(super) actions: Vec<Action>,
+}
+
+impl Switch {
+    pub(super) fn perform(&mut self, action: &Action) -> Event {
+        self.actions.push(action.clone());
+        let lost = self.loses > 0;
+        self.loses = self.loses.saturating_sub(1);
+        let outcome = |event, failed| if lost { failed } else { event };
+        let gone = || String::from("deadline exceeded");
+        match action {
+            Action::Wait { .. } => panic!("nothing to perform"),
+            Action::CheckPipeline => outcome(Event::Pipeline(Ok(self.pipeline)), Event::Pipeline(Err(gone()))),
+            Action::SetPipeline => {
+                *self = Self { pipeline: true, actions: std::mem::take(&mut self.actions), ..Self::default() };
+                outcome(Event::PipelineSet(Ok(())), Event::PipelineSet(Err(gone())))
+            }
+            Action::ReadBack => outcome(Event::ReadBack(Ok(self.read())), Event::ReadBack(Err(gone()))),
+            Action::Write(updates) => {
+                let results = updates.iter().map(|update| self.write(update)).collect();
+                outcome(Event::Written(Ok(results)), Event::Written(Err(gone())))
+            }
+        }
+    }
+
+    pub(super) fn read(&self) -> ReadBack {
+        ReadBack { entries: self.entries.clone(), foreign: self.foreign.clone(), punt_rates: self.rates.clone() }
+    }
+
+    pub(super) fn write(&mut self, update: &Update) -> Result<(), UpdateError> {
+        let refuse = |code, message: &str| Err(UpdateError { code, message: message.into() });
+        let entry = match update {
+            Update::SetPuntRate(reason, rate) => {
+                self.rates.insert(*reason, *rate);
+                return Ok(());
+            }
+            Update::DeleteForeign(foreign) => {
+                self.foreign.retain(|held| held != &**foreign);
+                return Ok(());
+            }
+            Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => entry,
+        };
+        let key = entry.key();
+        if self.refuses.contains(&key) {
+            return refuse(RESOURCE_EXHAUSTED, "table is full");
+        }
+        match (update, self.entries.contains_key(&key)) {
+            (Update::Insert(_), true) => return refuse(6, "exists"),
+            (Update::Modify(_) | Update::Delete(_), false) => return refuse(5, "no such entry"),
+            _ => {}
+        }
+        if !self.forgets.contains(&key) {
+            match update {
+                Update::Delete(_) => self.entries.remove(&key),
+                _ => self.entries.insert(key, *entry),
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) fn holds(&self, plan: &Plan) -> bool {
+        self.entries == *plan.entries() && self.rates == *plan.punt_rates() && self.foreign.is_empty()
+    }
+
+    pub(super) fn writes(&self) -> impl Iterator<Item = &Vec<Update>> {
+        self.actions.iter().filter_map(|action| if let Action::Write(updates) = action { Some(updates) } else { None })
+    }
+
+    pub(super) fn reads(&self) -> usize {
+        self.actions.iter().filter(|action| **action == Action::ReadBack).count()
+    }
+}
+
+/// A switch, its reconciler and a clock.
+pub(super) struct Rig {
+    pub(super) switch: Switch,
+    pub(super) reconciler: Reconciler,
+    pub(super) now: Duration,
+    /// The answer to a read-back comes only when nothing else is left to do, and not while this is set.
+    pub(super) slow_reads: bool,
+    pub(super) answer: Option<Event>,
+}
+
+pub(super) fn options() -> ReconcilerOptions {
+    ReconcilerOptions { batch: 100, ..ReconcilerOptions::default() }
+}
+
+impl Rig {
+    pub(super) fn new() -> Self {
+        Self {
+            switch: Switch::default(),
+            reconciler: Reconciler::new(options()),
+            now: Duration::ZERO,
+            slow_reads: false,
+            answer: None,
+        }
+    }
+
+    pub(super) fn connected(plan: &Plan) -> Self {
+        let mut rig = Self::new();
+        rig.reconciler.on(rig.now, plan, Event::Connected);
+        rig
+    }
+
+    /// Performs what is to be done now; returns when to go on.
+    pub(super) fn run(&mut self, plan: &Plan) -> Option<Duration> {
+        for _ in 0..1_000 {
+            match self.reconciler.next(self.now, plan) {
+                Action::Wait { until } => match self.answer.take_if(|_| !self.slow_reads) {
+                    Some(answer) => self.reconciler.on(self.now, plan, answer),
+                    None => return until,
+                },
+                action => {
+                    self.now += Duration::from_millis(1);
+                    let event = self.switch.perform(&action);
+                    if action == Action::ReadBack && self.slow_reads {
+                        self.answer = Some(event);
+                    } else {
+                        self.reconciler.on(self.now, plan, event);
+                    }
+                }
+            }
+        }
+        panic!("it never rests: {:?}", self.reconciler.status());
+    }
+
+    /// Lets time pass, from deadline to deadline.
+    pub(super) fn run_for(&mut self, plan: &Plan, time: Duration) {
+        let end = self.now + time;
+        while let Some(until) = self.run(plan).filter(|&until| until <= end) {
+            self.now = self.now.max(until);
+        }
+        self.now = end;
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.reconciler.status().state
+    }
+}
+
+/// Three routers of two providers, and two more elsewhere: every table has entries, and there are backups.
+pub(super) fn log() -> Log {
+    let mut log = Log::new([1, 2]);
+    for n in 0..3 {
+        log.register(registration(n, 7 + u32::from(n / 2), 1, 1));
+    }
+    for n in [20, 21] {
+        log.register(registration(n, 7, 2, 1));
+    }
+    log
+}
+
+pub(super) fn whole(log: &Log) -> Plan {
+    plan(&log.model, &Local::new(OWN), &site(), &Selection::default()).0
+}
+
+pub(super) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// The order of an update among others: references first in, last out, and backups when all that serves is in.
+pub(super) fn assert_ordered<'a>(plan: &Plan, batches: impl Iterator<Item = &'a Vec<Update>>, batch: usize) {
+    let mut last = 0;
+    for updates in batches {
+        assert!(!updates.is_empty() && updates.len() <= batch);
+        let phases: BTreeSet<u16> = updates
+            .iter()
+            .map(|update| match update {
+                Update::DeleteForeign(_) | Update::SetPuntRate(..) => 0,
+                Update::Insert(Entry::Bucket(key, _)) if plan.backups.contains(&key.set) => 500,
+                Update::Insert(entry) | Update::Modify(entry) => 1 + u16::from(entry.stage()),
+                Update::Delete(entry) => 1_000 - u16::from(entry.stage()),
+            })
+            .collect();
+        assert_eq!(phases.len(), 1, "a batch may be written in any order");
+        let phase = phases.first().copied().unwrap_or_default();
+        assert!(phase >= last, "phase {phase} after {last}");
+        last = phase;
+    }
+}
