@@ -35,6 +35,7 @@ pub(super) struct Api {
     pub inputs: mpsc::Sender<Input>,
     pub door: watchers::Door,
     pub probes: probe::Probes,
+    pub wall: Wall,
 }
 
 impl Api {
@@ -166,7 +167,7 @@ impl Dmux for Api {
             None => BTreeMap::new(),
         };
         let peers = self.snapshot.borrow().peers.clone();
-        let now = Wall::system().unix_ms();
+        let now = self.wall.unix_ms();
         let routers = self.store.read(|r| {
             let registered = r.0.registrations().map(|registered| {
                 let registration = &registered.registration;
@@ -227,7 +228,7 @@ impl Dmux for Api {
 
     async fn put_config(&self, request: Request<v1::Config>) -> Result<Response<v1::Config>, Status> {
         let within = Duration::from_millis(self.config.timers.propose_ms);
-        config_api::put(&self.store, request.into_inner(), within).await.map(Response::new)
+        config_api::put(&self.store, &self.wall, request.into_inner(), within).await.map(Response::new)
     }
 
     async fn get_switches(&self, request: Request<GetRequest>) -> Result<Response<v1::Switches>, Status> {

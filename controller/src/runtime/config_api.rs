@@ -17,9 +17,14 @@ pub(super) fn get(store: &Store<Replicated>) -> v1::Config {
 }
 
 /// Has the cluster replace it; what this version of the API does not know stays.
-pub(super) async fn put(store: &Store<Replicated>, wanted: v1::Config, within: Duration) -> Result<v1::Config, Status> {
+pub(super) async fn put(
+    store: &Store<Replicated>,
+    wall: &Wall,
+    wanted: v1::Config,
+    within: Duration,
+) -> Result<v1::Config, Status> {
     let config = store.read(|r| merged(r.0.config(), &wanted)).map_err(Status::invalid_argument)?;
-    let command = Command::PutConfig { at: Wall::system().unix_ms(), config: config.clone() };
+    let command = Command::PutConfig { at: wall.unix_ms(), config: config.clone() };
     let (_, reply) = store.propose(command, within).await.map_err(|e| Status::unavailable(e.to_string()))?;
     match reply.refusal() {
         None => Ok(to_api(&config)),

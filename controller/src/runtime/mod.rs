@@ -185,6 +185,7 @@ impl Controller {
             inputs,
             door,
             probes,
+            wall: wall.clone(),
         };
 
         let mut tasks = JoinSet::new();
