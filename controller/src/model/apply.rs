@@ -23,7 +23,7 @@ impl Model {
             Command::Register { at, registration } => self.register(*at, registration),
             Command::Deregister { at, key, sequence } => self.deregister(*at, key, *sequence),
             Command::Expire { at, key, gateway, sequence } => self.expire(*at, key, *gateway, *sequence),
-            Command::Adopt { key, gateway, sequence, .. } => self.adopt(key, *gateway, *sequence),
+            Command::Adopt { at, key, gateway, sequence } => self.adopt(*at, key, *gateway, *sequence),
             Command::RecordLatencies { at, from, samples } => self.record_latencies(*at, *from, samples),
             Command::PutConfig { config, .. } => self.put_config(config),
             Command::RecordRouterRtts { gateway, samples, .. } => self.record_router_rtts(*gateway, samples),

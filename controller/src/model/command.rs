@@ -66,7 +66,8 @@ pub enum Command {
         key: RegistrationKey,
         /// The gateway that says so; refused if another has adopted the registration.
         gateway: GatewayId,
-        /// The registration's sequence as that gateway knew it; refused if it has risen since.
+        /// The highest signed sequence number that the gateway heard of it: nothing up to it brings the registration back.
+        /// Refused if the registration's own has risen above it since.
         sequence: u64,
     },
     /// Another gateway hears the router's keepalives now.

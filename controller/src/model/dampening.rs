@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | the registration goes: farewell or expiry | [`Dampening::flap`] |
 //! | it is replaced by one that says something else, or is heard by another gateway | [`Dampening::change`] |
-//! | keepalives, late or not; adoption by another gateway; the same registration again | none |
+//! | it is adopted by another gateway, again within [`MOVE_HOLD_INTERVALS`](super::MOVE_HOLD_INTERVALS) | [`Dampening::change`] |
+//! | keepalives, late or not; any other adoption; the same registration again | none |
 //!
 //! Penalties belong to the key and outlive the registration. Integers only, so that every controller reckons the same.
 

@@ -34,7 +34,7 @@ pub use fingerprint::{Fingerprint, FingerprintError};
 pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner, is_news};
 pub use journal::{Change, MAX_JOURNAL};
 pub use prefix::{Ipv4Prefix, PrefixError};
-pub use register::{MAX_TOMBSTONES, TOMBSTONE_MS};
+pub use register::{MAX_TOMBSTONES, MOVE_HOLD_INTERVALS, TOMBSTONE_MS};
 pub use registration::{MAX_ROUTER_CHAIN, Registration, RegistrationKey};
 pub use revocation::{MAX_REVOCATION_NOTE, MAX_REVOCATIONS, Revocation};
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};

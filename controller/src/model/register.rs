@@ -16,6 +16,11 @@ use super::{
 /// How long the last sequence number of a registration that is gone is remembered, ms: longer than any cookie lives
 /// and than any proposal is retried, so that neither a replayed datagram nor a proposal applied twice brings it back.
 pub const TOMBSTONE_MS: u64 = 600_000;
+/// Keepalive intervals in which a registration is moved from a living gateway to another once without a penalty. Who
+/// hears a router before these are over adopts it only if the owner is dead, or if it hears the router in succession,
+/// which counts as a change ([`Dampening::change`](super::Dampening::change)): so anycast that cannot make up its mind
+/// costs the cluster one write in that time.
+pub const MOVE_HOLD_INTERVALS: u32 = 120;
 /// Such memories at most, enough for all routers to leave at once; the oldest are given up beyond.
 pub const MAX_TOMBSTONES: usize = MAX_REGISTRATIONS;
 
@@ -87,6 +92,7 @@ impl Model {
             return Err(Refusal::StaleSequence { have, got: new.sequence });
         }
         let kept = old.map(|old| old.router);
+        let moved = old.is_some_and(|old| old.registration.gateway != new.gateway);
         let says_the_same = old.is_none_or(|old| old.registration.says_the_same(new));
         let needed = Destination::served_by(new).iter().filter(|d| !self.state.sets.contains_key(d)).count();
         if self.state.sets.len() + needed > MAX_DESTINATIONS {
@@ -102,6 +108,9 @@ impl Model {
         };
         self.replace(key, Some(Registered { router, registration: new.clone() }));
         self.state.tombstones.forget(&key);
+        if moved {
+            self.state.moves.insert(key, at);
+        }
         if !says_the_same {
             self.flapped(at, key, |dampening| dampening.change);
         }
@@ -138,12 +147,19 @@ impl Model {
         if sequence < have {
             return Err(Refusal::StaleSequence { have, got: sequence });
         }
-        self.remove_registration(at, *key, have);
+        // The gateway may have heard more than it had to write; none of that may be said again.
+        self.remove_registration(at, *key, sequence);
         self.flapped(at, *key, |dampening| dampening.flap);
         Ok(Reply::Done)
     }
 
-    pub(super) fn adopt(&mut self, key: &RegistrationKey, gateway: GatewayId, sequence: u64) -> Result<Reply, Refusal> {
+    pub(super) fn adopt(
+        &mut self,
+        at: u64,
+        key: &RegistrationKey,
+        gateway: GatewayId,
+        sequence: u64,
+    ) -> Result<Reply, Refusal> {
         self.known_gateway(gateway)?;
         let old = self.state.registrations.get(key).ok_or(Refusal::NoSuchRegistration)?;
         let (owner, have) = (old.registration.gateway, old.registration.sequence);
@@ -158,7 +174,20 @@ impl Model {
         adopted.registration.sequence = sequence;
         let router = adopted.router;
         self.replace(*key, Some(adopted));
+        if owner != gateway {
+            if self.moved_lately(key, at) {
+                self.flapped(at, *key, |dampening| dampening.change);
+            }
+            self.state.moves.insert(*key, at);
+        }
         Ok(Reply::Registered { router })
+    }
+
+    /// Whether the registration went to another gateway within the last [`MOVE_HOLD_INTERVALS`]. `now` in ms since the
+    /// Unix epoch; clocks that differ lengthen that by no more than they differ.
+    pub fn moved_lately(&self, key: &RegistrationKey, now: u64) -> bool {
+        let hold = u64::from(self.state.config.timers.keepalive_ms) * u64::from(MOVE_HOLD_INTERVALS);
+        self.state.moves.get(key).is_some_and(|moved_at| now.abs_diff(*moved_at) < hold)
     }
 
     pub(super) fn drain(&mut self, at: u64, key: &RegistrationKey, draining: bool) -> Result<Reply, Refusal> {
@@ -221,6 +250,7 @@ impl Model {
             self.state.registrations.insert(key, new.clone());
         } else {
             self.state.drains.remove(&key);
+            self.state.moves.remove(&key);
         }
         for registered in [&old, &new].into_iter().flatten() {
             for destination in Destination::served_by(&registered.registration) {

@@ -12,7 +12,7 @@ use super::state::State;
 use super::{Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, Model};
 
 /// The version that this program writes, and the only one that it reads.
-pub const SNAPSHOT_VERSION: u8 = 8;
+pub const SNAPSHOT_VERSION: u8 = 9;
 const HEADER: usize = 5;
 
 /// Why bytes are not a snapshot.
@@ -115,6 +115,9 @@ fn index_of(state: &State) -> Result<Index, SnapshotError> {
     }
     if state.router_rtts.keys().any(|key| !state.registrations.contains_key(key)) {
         return inconsistent("a round trip is of a router that is not registered");
+    }
+    if state.moves.keys().any(|key| !state.registrations.contains_key(key)) {
+        return inconsistent("a registration that does not exist has moved");
     }
     if !state.flaps.is_consistent() {
         return inconsistent("the memories of flaps are not in step");

@@ -91,6 +91,8 @@ pub(super) struct State {
     /// Registrations that an operator drains, whatever their routers say.
     pub(super) drains: BTreeSet<RegistrationKey>,
     pub(super) flaps: Flaps,
+    /// When a registration last went from one gateway to another, ms since the Unix epoch; of registrations only.
+    pub(super) moves: BTreeMap<RegistrationKey, u64>,
     pub(super) revocations: Revocations,
     /// The last index given out: the search for a free one starts after it, so that an index rests as long as
     /// possible before another router gets it.

@@ -165,7 +165,9 @@ fn only_the_owner_expires_and_only_what_it_knew() {
     assert_eq!(refused(log.apply(expire(G1, 10))), Refusal::NotOwner(G2), "it lost the race against adoption");
     assert_eq!(refused(log.apply(expire(G2, 10))), Refusal::StaleSequence { have: 15, got: 10 });
     assert_eq!(log.model.registrations_at(G2).count(), 1);
-    assert_eq!(log.apply(expire(G2, 15)), Reply::Done);
+    assert_eq!(log.apply(expire(G2, 25)), Reply::Done);
+    let heard = Registration { sequence: 20, ..a.clone() };
+    assert_eq!(refused(log.register(heard)), Refusal::StaleSequence { have: 25, got: 20 }, "its gateway heard more");
     let late = Command::Adopt { at: 1, key: a.key, gateway: G1, sequence: 99 };
     assert_eq!(refused(log.apply(late)), Refusal::NoSuchRegistration);
 }

@@ -30,19 +30,22 @@
 //! | --- | --- |
 //! | the gateway restarts (its cookies are void) | registrations that are its own get a fresh term; the first keepalive of each is answered with a challenge and counts when it is repeated with the cookie; nothing is written |
 //! | another gateway hears the keepalives (anycast moved; the owner died) | a challenge, then `Adopt`: the registration keeps its index and attributes, the former owner forgets it and cannot expire it |
+//! | anycast cannot make up its mind | after a move the registration stays for [`MOVE_HOLD_INTERVALS`](crate::model::MOVE_HOLD_INTERVALS) keepalive intervals: another gateway that hears the router answers busy, unless the owner does not answer it either, or it hears two keepalives in succession, which is a change in RFC 2439's terms; a router that is held out is not moved even then |
 //! | a recorded keepalive is played to another gateway | a challenge, and no more: the registration stays where it is |
-//! | the router restarts, same certificate and attributes | accepted by the owner on the spot (the sequence comes from the clock, so it is higher): nothing is written |
+//! | the router restarts, same certificate and attributes | accepted by the owner on the spot (the sequence comes from the clock, so it is higher): nothing is written; an expiry buries the highest number that was heard, so nothing recorded brings the registration back |
 //! | the router restarts with its clock set back | refused as replayed until the clock has caught up, or the registration expired and 10 minutes have passed |
 //! | new attributes, certificate or key at the same address | replaces the old registration (a change in RFC 2439's terms); keepalives under the old key are refused from then on |
 //! | two routers claim one address, both certified | the latest registration holds; the other is refused (bad signature, then it registers in turn); each turn is a change, so the address is held out before long |
 //! | an uncertified router claims it | refused; the registered one notices nothing |
 //! | the router goes silent | out of this gateway's plan at once, quorum or not; `Expire` is proposed until it is taken |
-//! | the router comes and goes | each going is a flap; suppressed, it is refused as dampened until reuse, and nothing is written (see [`model`](crate::model)) |
-//! | a certificate of its chain is revoked | the registration goes in the same command, on all gateways; registering again is refused as revoked |
+//! | the router comes and goes | each going is a flap; once it is gone while suppressed, it is refused as dampened until reuse, and nothing is written (see [`model`](crate::model)) |
+//! | a suppressed router that is registered says something else | accepted; it lives on by keepalives, and the cluster is told at reuse, but of the begin of a draining at once (see [`changes`]) |
+//! | a certificate of its chain is revoked | the registration goes in the same command, on all gateways; the next keepalive and each registration are refused as revoked |
 //! | the gateway is dead and nobody adopts | the registration stays, suspect, until the gateway is back (fresh term, then expiry) |
 //! | the controllers lose their state (wiped) | keepalives are refused as not registered; the router registers again by itself |
 
 pub mod chain;
+mod changes;
 mod cookie;
 mod pending;
 mod refusal;
@@ -50,6 +53,7 @@ mod registrar;
 mod requests;
 mod rtts;
 mod sessions;
+mod strangers;
 mod view;
 pub mod work;
 

@@ -53,6 +53,19 @@ pub(crate) enum Purpose {
         sequence: u64,
         expire_ms: u32,
     },
+    /// Adopts the registration of a router that flapped, which says something else of which the cluster is told when `due`.
+    Move {
+        asker: Asker,
+        registration: Box<Registration>,
+        wanted: Box<Registration>,
+        due: Duration,
+        keepalive_ms: u32,
+        expire_ms: u32,
+    },
+    /// Tells the cluster what was held.
+    Release {
+        registration: Box<Registration>,
+    },
     Deregister {
         asker: Asker,
         key: RegistrationKey,
@@ -67,7 +80,10 @@ pub(crate) enum Purpose {
 impl Purpose {
     pub(crate) fn key(&self) -> RegistrationKey {
         match self {
-            Self::Register { registration, .. } | Self::Adopt { registration, .. } => registration.key,
+            Self::Register { registration, .. }
+            | Self::Adopt { registration, .. }
+            | Self::Move { registration, .. }
+            | Self::Release { registration } => registration.key,
             Self::Deregister { key, .. } | Self::Expire { key, .. } => *key,
         }
     }
@@ -77,7 +93,8 @@ impl Purpose {
         match self {
             Self::Register { registration, .. } => registration.sequence,
             Self::Adopt { sequence, .. } | Self::Deregister { sequence, .. } => *sequence,
-            Self::Expire { .. } => 0,
+            Self::Move { wanted, .. } => wanted.sequence,
+            Self::Expire { .. } | Self::Release { .. } => 0,
         }
     }
 }

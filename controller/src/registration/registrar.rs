@@ -8,12 +8,14 @@ use dmux_wire::control::{
 };
 
 use super::chain::Authorities;
+use super::changes::LOOK_EVERY;
 use super::cookie::Cookies;
 use super::pending::{Asker, Pending, Purpose, Room, Via};
 use super::refusal::{Refusal, Throttle};
 use super::requests::{bad_body, busy};
 use super::rtts::Rtts;
 use super::sessions::Sessions;
+use super::strangers::Strangers;
 use super::work::Work;
 use super::{
     CallId, EXPIRE_RETRY, Effect, Ignored, Level, Now, PROPOSAL_DEADLINE, RegistrarConfig, RegistrationView, Token,
@@ -47,6 +49,9 @@ pub struct Registrar {
     pub(super) throttle: Throttle,
     pub(super) rtts: Rtts,
     pub(super) work: Work,
+    pub(super) strangers: Strangers,
+    /// The gateways that do not answer this one.
+    pub(super) unreachable: BTreeSet<GatewayId>,
 }
 
 impl Registrar {
@@ -61,6 +66,8 @@ impl Registrar {
             throttle: Throttle::default(),
             rtts: Rtts::default(),
             work: Work::default(),
+            strangers: Strangers::default(),
+            unreachable: BTreeSet::new(),
         }
     }
 
@@ -155,6 +162,9 @@ impl Registrar {
         for key in self.sessions.due(now.mono) {
             effects.extend(self.expire(now, key));
         }
+        for key in self.sessions.releasable(now.mono) {
+            effects.extend(self.release(now, view, key));
+        }
         let deadlines = [self.sessions.next_deadline(), self.pending.next_deadline(), self.rtts.next()];
         let next = deadlines.into_iter().flatten().min();
         (effects, next)
@@ -182,8 +192,9 @@ impl Registrar {
 
     fn expire(&mut self, now: Now, key: RegistrationKey) -> Vec<Effect> {
         let Some(session) = self.sessions.get(&key) else { return Vec::new() };
-        let sequence = session.registration.sequence;
-        let lapsed = session.registration.not_after <= now.unix.as_secs();
+        // A restart as it was is not written: nothing that was heard may be said again.
+        let sequence = session.last_sequence;
+        let lapsed = session.current().not_after <= now.unix.as_secs();
         let mut effects = Vec::new();
         if self.sessions.mark_silent(key) {
             effects.push(Effect::Liveness { key, alive: false });
@@ -201,6 +212,12 @@ impl Registrar {
     }
 
     fn finished(&mut self, now: Now, purpose: Purpose, outcome: Result<Reply, Unavailable>) -> Vec<Effect> {
+        let purpose = match purpose {
+            Purpose::Release { registration } => {
+                return self.released(now, *registration, outcome).into_iter().collect();
+            }
+            purpose => purpose,
+        };
         let refusal = match &outcome {
             Err(unavailable) => Some(Refusal::retry(
                 RefusalCode::ClusterUnavailable,
@@ -234,6 +251,7 @@ impl Registrar {
                     expires_after_ms: expire_ms,
                     gateway: gateway.0.into(),
                     sequence: registration.sequence,
+                    held_ms: 0,
                 };
                 let text = format!("registered router {}", describe(&registration));
                 self.sessions.committed(now, *registration, Duration::from_millis(expire_ms.into()));
@@ -246,11 +264,34 @@ impl Registrar {
                 }
                 let text = format!("adopted router {} from gateway {}", describe(&registration), registration.gateway);
                 let adopted = model::Registration { gateway, sequence, ..*registration };
+                self.strangers.forget(&adopted.key);
                 self.sessions.committed(now, adopted, Duration::from_millis(expire_ms.into()));
                 let ack = KeepaliveAck { sequence, gateway: gateway.0.into() };
                 effects.extend(answer(asker, Kind::KeepaliveAck(ack), Proven::Yes));
                 effects.push(Effect::Log { level: Level::Info, text });
             }
+            Purpose::Move { asker, registration, wanted, due, keepalive_ms, expire_ms } => {
+                if let Some(refusal) = refusal {
+                    return self.refuse(now, asker, &refusal, Proven::Yes);
+                }
+                let text = format!("adopted router {} from gateway {}", describe(&registration), registration.gateway);
+                let (key, sequence) = (wanted.key, wanted.sequence);
+                let adopted = model::Registration { gateway, sequence, ..*registration };
+                let held_ms = u32::try_from(due.saturating_sub(now.mono).as_millis()).unwrap_or(u32::MAX);
+                self.sessions.committed(now, adopted, Duration::from_millis(expire_ms.into()));
+                self.sessions.hold(&key, Some((*wanted, due.min(now.mono + LOOK_EVERY))));
+                let accepted = Accepted {
+                    keepalive_interval_ms: keepalive_ms,
+                    expires_after_ms: expire_ms,
+                    gateway: gateway.0.into(),
+                    sequence,
+                    held_ms,
+                };
+                effects.extend(answer(asker, Kind::Accepted(accepted), Proven::Yes));
+                effects.push(Effect::Log { level: Level::Info, text });
+            }
+            // Seen to above.
+            Purpose::Release { .. } => {}
             Purpose::Deregister { asker, key, sequence } => {
                 if let Some(refusal) = refusal {
                     return self.refuse(now, asker, &refusal, Proven::Yes);
@@ -329,7 +370,7 @@ pub(super) fn answer(asker: Asker, kind: Kind, proven: Proven) -> Vec<Effect> {
 }
 
 /// What the replicated state's refusal means to a router.
-fn cluster_refusal(why: &model::Refusal) -> Refusal {
+pub(super) fn cluster_refusal(why: &model::Refusal) -> Refusal {
     use model::Refusal as R;
     let text = why.to_string();
     match why {

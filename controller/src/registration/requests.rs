@@ -8,12 +8,13 @@ use dmux_wire::control::{
 };
 
 use super::chain::{ChainError, Claim, MAX_CHAIN};
+use super::changes::stays;
 use super::pending::{Asker, Purpose, Room};
 use super::refusal::Refusal;
 use super::registrar::{Proven, Registrar, answer};
 use super::sessions::is_signed;
 use super::{Effect, MAX_CLOCK_LEAD, MIN_KEEPALIVE, Now, RegistrationView};
-use crate::model::{Command, Registration, RegistrationKey, Timers};
+use crate::model::{Command, Fingerprint, Registration, RegistrationKey, Timers};
 
 impl Registrar {
     pub(super) fn register(
@@ -69,12 +70,13 @@ impl Registrar {
             expires_after_ms: expire_ms,
             gateway: self.gateway.0.into(),
             sequence: body.sequence,
+            held_ms: 0,
         };
         if !asker.is_call() && self.throttle.is_on_probation(now.mono, asker.from) {
             return Ok(Vec::new());
         }
         let session = self.sessions.get(&key);
-        let known = session.map(|s| &s.registration).or_else(|| view.registration(&key));
+        let known = session.map(|s| s.current()).or_else(|| view.registration(&key));
         if let Some(known) = known {
             // The latter if it said nothing new, so that nothing was written.
             let heard = known.sequence == body.sequence || session.is_some_and(|s| s.last_sequence == body.sequence);
@@ -92,6 +94,7 @@ impl Registrar {
                     // Whoever is told that it is registered must stay so for as long as it was told; a replay lengthens
                     // that by no more than the age that a cookie may have.
                     let expire = Duration::from_millis(expire_ms.into());
+                    let accepted = Accepted { held_ms: self.held_ms(now, view, &key), ..accepted };
                     let revived = self.sessions.heard(now, &key, body.sequence, expire);
                     let mut effects = answer(asker, Kind::Accepted(accepted), Proven::Yes);
                     effects.extend(revived.then_some(Effect::Liveness { key, alive: true }));
@@ -116,8 +119,7 @@ impl Registrar {
             return Err(bad_signature());
         }
         if let Some(key) = view.revoked(&identity.chain) {
-            let text = format!("key {key} of the router's certificates is revoked; get one with another key");
-            return Err(Refusal::new(RefusalCode::Revoked, text));
+            return Err(revoked_key(key));
         }
         let at = now.unix_ms();
         let registration = Registration {
@@ -134,15 +136,25 @@ impl Registrar {
             chain: identity.chain,
         };
         let expire = Duration::from_millis(expire_ms.into());
-        let same = self.sessions.get(&key).is_some_and(|session| session.registration.says_the_same(&registration));
+        let says_the_same = |session: &super::sessions::Session| {
+            // With what is held, or with what the cluster knows, which takes back what is held.
+            (session.current().says_the_same(&registration), session.registration.says_the_same(&registration))
+        };
+        let (same, unchanged) = self.sessions.get(&key).map_or((false, false), says_the_same);
         // Of one that was silent, an expiry of unknown fate may be under way: only a higher sequence stops that.
-        if same && !self.sessions.silent().contains(&key) {
+        if (same || unchanged) && !self.sessions.silent().contains(&key) {
             // The router has restarted: no news to anybody else.
+            if unchanged {
+                self.sessions.hold(&key, None);
+            }
+            let accepted = Accepted { held_ms: self.held_ms(now, view, &key), ..accepted };
             self.sessions.heard(now, &key, body.sequence, expire);
             return Ok(answer(asker, Kind::Accepted(accepted), Proven::Yes));
         }
-        if let Some(until) = view.suppressed_until(&key, at) {
-            return Err(dampened(Duration::from_millis(until.saturating_sub(at))));
+        if let Some(until) = view.suppressed_until(&key, at)
+            && let Some(effects) = self.register_suppressed(now, view, asker, &registration, accepted, until)?
+        {
+            return Ok(effects);
         }
         let command = Command::Register { at, registration: registration.clone() };
         let registration = Box::new(registration);
@@ -162,6 +174,13 @@ impl Registrar {
         {
             Ok(Some(identified)) => identified,
             Ok(None) => {
+                let key = SessionBody::decode(&request.body)
+                    .map(|body| RegistrationKey { protocol: body.protocol, router: body.router });
+                let revoked = key.ok().and_then(|key| self.sessions.revoked(&key));
+                // Unless that was taken back.
+                if let Some(fingerprint) = revoked.and_then(|fingerprint| view.revoked(&[fingerprint])) {
+                    return self.refuse(now, asker, &revoked_key(fingerprint), Proven::No);
+                }
                 let text = "this gateway knows no such registration; the router registers again by itself";
                 let refusal = Refusal::new(RefusalCode::NotRegistered, text);
                 return self.refuse(now, asker, &refusal, Proven::No);
@@ -185,6 +204,9 @@ impl Registrar {
             Room::Yes => {}
             Room::Same => return Vec::new(),
             Room::Other | Room::Full => return self.refuse(now, asker, &busy(), Proven::Yes),
+        }
+        if !self.may_adopt(now, view, &known, body.sequence) {
+            return self.refuse(now, asker, &stays(&known), Proven::Yes);
         }
         let (gateway, sequence) = (self.gateway, body.sequence);
         let expire_ms = timers.expire_after_ms;
@@ -238,9 +260,18 @@ impl Registrar {
         }
         let key = RegistrationKey { protocol: body.protocol, router: body.router };
         let session = self.sessions.get(&key);
-        let Some(known) = session.map(|s| &s.registration).or_else(|| view.registration(&key)).cloned() else {
+        let Some(known) = session.map(|s| s.current()).or_else(|| view.registration(&key)).cloned() else {
             return Ok(None);
         };
+        if let Some(fingerprint) = view.revoked(&known.chain) {
+            // A registration that the cluster has keeps its session: somebody has to expire it.
+            if view.registration(&key).is_none() {
+                self.sessions.revoke(key, fingerprint);
+            } else {
+                self.sessions.hold(&key, None);
+            }
+            return Err(self.refuse(now, asker, &revoked_key(fingerprint), Proven::No));
+        }
         // Only who has heard the router itself knows which sequence numbers are spent.
         let live = session.filter(|s| s.heard.is_some());
         let fresh_since = live.map(|s| s.last_sequence);
@@ -324,13 +355,9 @@ pub(super) fn busy() -> Refusal {
     Refusal::retry(RefusalCode::Busy, "busy, retry")
 }
 
-/// RFC 2439 §4.4: not before the penalty has fallen below the reuse threshold.
-fn dampened(wait: Duration) -> Refusal {
-    let text = format!(
-        "the router came and went, or changed, too often and is held out for {} s more; it registers again by itself",
-        wait.as_secs().saturating_add(1)
-    );
-    Refusal { retry_after: wait, ..Refusal::new(RefusalCode::Dampened, text) }
+fn revoked_key(key: Fingerprint) -> Refusal {
+    let text = format!("key {key} of the router's certificates is revoked; get one with another key");
+    Refusal::new(RefusalCode::Revoked, text)
 }
 
 fn check_sequence(have: u64, got: u64) -> Result<(), Refusal> {

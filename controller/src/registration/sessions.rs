@@ -9,12 +9,18 @@ use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::work::SUSPICION;
 use super::{APPLY_GRACE, Now, RegistrationView};
-use crate::model::{Registration, RegistrationKey};
+use crate::model::{Fingerprint, Registration, RegistrationKey};
+
+/// Routers at most of which it is remembered that they went because a key was revoked; the others are told that they are
+/// not registered, and why with their next registration.
+const MAX_REVOKED: usize = 4096;
 
 /// One registration that this gateway owns.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) registration: Registration,
+    /// What the router has said since, to be told to the cluster when the router is held out no more.
+    held: Option<Held>,
     /// The highest sequence number heard; at least the registration's.
     pub(crate) last_sequence: u64,
     /// When the router was last heard; `None` since a restart of this gateway.
@@ -25,7 +31,32 @@ pub(crate) struct Session {
     forged: Option<Duration>,
 }
 
+/// A change of a router that flapped.
+#[derive(Debug, Clone)]
+struct Held {
+    registration: Registration,
+    /// When the cluster may be told.
+    due: Duration,
+}
+
 impl Session {
+    /// A registration as the cluster has it.
+    fn new(now: Now, registration: Registration, heard: Option<Duration>, expire: Duration) -> Self {
+        let deadline = deadline(now, &registration, expire);
+        let last_sequence = registration.sequence;
+        Self { registration, held: None, last_sequence, heard, deadline, forged: None }
+    }
+
+    /// What the router said last.
+    pub(crate) fn current(&self) -> &Registration {
+        self.held.as_ref().map_or(&self.registration, |held| &held.registration)
+    }
+
+    /// Whether the cluster has still to be told what the router said last.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether somebody may be forging its source address.
     pub(crate) fn is_suspect(&self, now: Duration) -> bool {
         self.forged.is_some_and(|at| now.saturating_sub(at) < SUSPICION)
@@ -38,6 +69,10 @@ pub(crate) struct Sessions {
     by_key: HashMap<RegistrationKey, Session>,
     deadlines: BTreeSet<(Duration, RegistrationKey)>,
     silent: BTreeSet<RegistrationKey>,
+    /// Changes that are held, by when the cluster may be told.
+    held: BTreeSet<(Duration, RegistrationKey)>,
+    /// Which key was revoked that a registration rested on.
+    revoked: BTreeMap<RegistrationKey, Fingerprint>,
     /// Committed, but not yet in the local copy of the replicated state; and since when.
     unconfirmed: BTreeMap<RegistrationKey, Duration>,
     synced: Option<u64>,
@@ -55,9 +90,7 @@ impl Sessions {
     /// The cluster has just made this gateway the owner, because it heard the router.
     pub(crate) fn committed(&mut self, now: Now, registration: Registration, expire: Duration) {
         let key = registration.key;
-        let last_sequence = registration.sequence;
-        let deadline = deadline(now, &registration, expire);
-        self.put(Session { registration, last_sequence, heard: Some(now.mono), deadline, forged: None });
+        self.put(Session::new(now, registration, Some(now.mono), expire));
         self.unconfirmed.insert(key, now.mono);
         self.silent.remove(&key);
     }
@@ -67,7 +100,7 @@ impl Sessions {
         let Some(session) = self.by_key.get_mut(key) else { return false };
         session.last_sequence = session.last_sequence.max(sequence);
         session.heard = Some(now.mono);
-        let deadline = deadline(now, &session.registration, expire);
+        let deadline = deadline(now, session.current(), expire);
         self.set_deadline(key, deadline);
         self.silent.remove(key)
     }
@@ -77,6 +110,53 @@ impl Sessions {
             self.deadlines.remove(&(session.deadline, *key));
             session.deadline = deadline;
             self.deadlines.insert((deadline, *key));
+        }
+    }
+
+    /// The router says something else, of which the cluster is told when `due`; `None`: nothing else after all.
+    pub(crate) fn hold(&mut self, key: &RegistrationKey, change: Option<(Registration, Duration)>) {
+        let Some(session) = self.by_key.get_mut(key) else { return };
+        if let Some(old) = session.held.take() {
+            self.held.remove(&(old.due, *key));
+        }
+        if let Some((registration, due)) = change {
+            session.held = Some(Held { registration, due });
+            self.held.insert((due, *key));
+        }
+    }
+
+    /// Tells the cluster of the held change later.
+    pub(crate) fn hold_until(&mut self, key: &RegistrationKey, due: Duration) {
+        let held = self.by_key.get_mut(key).and_then(|session| session.held.take());
+        if let Some(held) = held {
+            self.held.remove(&(held.due, *key));
+            self.hold(key, Some((held.registration, due)));
+        }
+    }
+
+    /// The cluster has taken the held change.
+    pub(crate) fn written(&mut self, registration: Registration) {
+        let key = registration.key;
+        self.hold(&key, None);
+        if let Some(session) = self.by_key.get_mut(&key) {
+            session.registration = registration;
+        }
+    }
+
+    /// Those whose held change may be told to the cluster.
+    pub(crate) fn releasable(&self, now: Duration) -> Vec<RegistrationKey> {
+        self.held.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect()
+    }
+
+    /// The revoked key for which this gateway dropped the registration.
+    pub(crate) fn revoked(&self, key: &RegistrationKey) -> Option<Fingerprint> {
+        self.revoked.get(key).copied()
+    }
+
+    /// Drops a registration that rests on a revoked key.
+    pub(crate) fn revoke(&mut self, key: RegistrationKey, fingerprint: Fingerprint) {
+        if self.remove(&key).is_some() && self.revoked.len() < MAX_REVOKED {
+            self.revoked.insert(key, fingerprint);
         }
     }
 
@@ -95,6 +175,9 @@ impl Sessions {
     pub(crate) fn remove(&mut self, key: &RegistrationKey) -> Option<Session> {
         let session = self.by_key.remove(key)?;
         self.deadlines.remove(&(session.deadline, *key));
+        if let Some(held) = &session.held {
+            self.held.remove(&(held.due, *key));
+        }
         self.silent.remove(key);
         self.unconfirmed.remove(key);
         Some(session)
@@ -108,7 +191,8 @@ impl Sessions {
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let unconfirmed = self.unconfirmed.values().min().map(|&since| since + APPLY_GRACE);
         let first = self.deadlines.first().map(|&(at, _)| at);
-        first.into_iter().chain(unconfirmed).min()
+        let held = self.held.first().map(|&(at, _)| at);
+        first.into_iter().chain(unconfirmed).chain(held).min()
     }
 
     /// Follows the replicated state: registrations that are this gateway's but were never heard get a fresh term (it
@@ -156,22 +240,28 @@ impl Sessions {
                 if theirs.sequence >= session.registration.sequence {
                     session.registration = theirs.clone();
                     session.last_sequence = session.last_sequence.max(theirs.sequence);
+                    let told = session.held.as_ref().is_some_and(|held| held.registration.says_the_same(theirs));
                     self.unconfirmed.remove(&key);
+                    if told {
+                        self.hold(&key, None);
+                    }
                 }
             }
             (Some(theirs), None) if theirs.gateway == gateway => {
-                let deadline = deadline(now, theirs, expire);
-                let registration = theirs.clone();
-                let last_sequence = registration.sequence;
-                self.put(Session { registration, last_sequence, heard: None, deadline, forged: None });
+                self.put(Session::new(now, theirs.clone(), None, expire));
             }
             (Some(theirs), Some(session)) => {
                 if !unconfirmed || theirs.sequence > session.registration.sequence {
                     self.remove(&key);
                 }
             }
-            (None, Some(_)) if !unconfirmed => {
-                self.remove(&key);
+            (None, Some(session)) => {
+                // Whoever knows of the revocation knows of what was committed before it.
+                if let Some(fingerprint) = view.revoked(&session.registration.chain) {
+                    self.revoke(key, fingerprint);
+                } else if !unconfirmed {
+                    self.remove(&key);
+                }
             }
             (_, _) => {}
         }
@@ -181,7 +271,11 @@ impl Sessions {
         let key = session.registration.key;
         if let Some(old) = self.by_key.get(&key) {
             self.deadlines.remove(&(old.deadline, key));
+            if let Some(held) = &old.held {
+                self.held.remove(&(held.due, key));
+            }
         }
+        self.revoked.remove(&key);
         self.deadlines.insert((session.deadline, key));
         self.by_key.insert(key, session);
     }

@@ -26,6 +26,9 @@ pub trait RegistrationView {
     /// When a router that flapped returns, while it is held out; both in ms since the Unix epoch.
     fn suppressed_until(&self, key: &RegistrationKey, now: u64) -> Option<u64>;
 
+    /// Whether the registration went to another gateway so lately that it should stay there; in ms since the Unix epoch.
+    fn moved_lately(&self, key: &RegistrationKey, now: u64) -> bool;
+
     /// The first revoked key of a chain.
     fn revoked(&self, chain: &[Fingerprint]) -> Option<Fingerprint>;
 
@@ -61,6 +64,10 @@ impl RegistrationView for Model {
 
     fn suppressed_until(&self, key: &RegistrationKey, now: u64) -> Option<u64> {
         Model::suppressed_until(self, key, now)
+    }
+
+    fn moved_lately(&self, key: &RegistrationKey, now: u64) -> bool {
+        Model::moved_lately(self, key, now)
     }
 
     fn revoked(&self, chain: &[Fingerprint]) -> Option<Fingerprint> {

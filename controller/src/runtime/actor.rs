@@ -389,6 +389,7 @@ impl Actor {
             for gateway in unreachable.symmetric_difference(&local.unreachable) {
                 tracing::info!(%gateway, answers = !unreachable.contains(gateway), "gateway");
             }
+            self.registrar.set_unreachable(unreachable.clone());
             local.unreachable = unreachable;
         }
         let unix_ms = self.clock.unix_ms();

@@ -85,6 +85,7 @@ impl Registry for RegistryService {
                 expires_after_ms: accepted.expires_after_ms,
                 gateway: accepted.gateway,
                 sequence: accepted.sequence,
+                held_ms: accepted.held_ms,
             })),
             other => Err(unexpected(&other)),
         }

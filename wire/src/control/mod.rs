@@ -93,7 +93,13 @@ mod tests {
         let kinds = [
             Kind::Register(Register { body: vec![1], chain: vec![vec![2; 400], vec![3; 400]], signature: vec![4; 64] }),
             Kind::Challenge(Challenge { cookie: vec![5; 17] }),
-            Kind::Accepted(Accepted { keepalive_interval_ms: 1, expires_after_ms: 2, gateway: 3, sequence: 4 }),
+            Kind::Accepted(Accepted {
+                keepalive_interval_ms: 1,
+                expires_after_ms: 2,
+                gateway: 3,
+                sequence: 4,
+                held_ms: 5,
+            }),
             Kind::Refused(Refused { code: RefusalCode::Busy.into(), text: "later".into(), retry_after_ms: 500 }),
             Kind::Keepalive(Keepalive { body: vec![6], signature: vec![7; 64] }),
             Kind::KeepaliveAck(KeepaliveAck { sequence: 8, gateway: 9 }),

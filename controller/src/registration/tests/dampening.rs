@@ -110,7 +110,7 @@ fn keepalives_however_late_and_adoption_are_no_flaps() {
     for n in 0..600 {
         site.pass(ms(gaps[n % gaps.len()]));
         site.tick();
-        if n % 50 == 49 {
+        if n % 100 == 99 {
             let other = if site.registered().unwrap().gateway == HERE { THERE } else { HERE };
             site.registrar = registrar(other, &authority);
             site.prove(&mut router);
@@ -140,4 +140,34 @@ fn a_router_that_restarts_as_it_was_is_no_news_and_no_flap() {
     router.body.sequence -= 1_000;
     assert_eq!(refusal(&site.register(&mut router)).0, RefusalCode::Replayed, "the sequence still counts");
     assert_eq!(site.model.penalty(&key(), site.now.unix_ms()), None);
+}
+
+#[test]
+fn a_restart_that_was_not_written_cannot_be_replayed_once_it_is_gone() {
+    let (mut site, mut router, _) = setup();
+    site.register(&mut router);
+    site.pass(ms(1000));
+    router.body.sequence += 1_000_000;
+    site.prove(&mut router);
+    let recorded = router.register();
+    let applied = site.model.applied();
+    assert!(matches!(site.send(&recorded)[..], [Kind::Accepted(_)]));
+    assert_eq!(site.model.applied(), applied, "it restarted as it was");
+    let kept = router.keepalive();
+    assert!(matches!(site.send(&kept)[..], [Kind::KeepaliveAck(_)]));
+    site.pass(ms(3000));
+    site.tick();
+    assert_eq!(site.registered(), None, "it fell silent");
+    // The cookie in it holds for a while yet.
+    for _ in 0..20 {
+        for message in [&recorded, &kept] {
+            site.send(message);
+            assert_eq!(site.registered(), None);
+        }
+        site.pass(ms(2000));
+        site.tick();
+    }
+    assert_eq!(refusal(&site.send(&recorded)[0]).0, RefusalCode::Replayed);
+    router.body.sequence += 1_000_000;
+    assert!(matches!(site.register(&mut router), Kind::Accepted(_)), "the router itself may come again");
 }

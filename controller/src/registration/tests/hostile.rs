@@ -198,7 +198,13 @@ fn what_only_gateways_send_is_ignored_whatever_it_is() {
     let load = site.registrar.load().0;
     for kind in [
         Kind::Challenge(Challenge { cookie: vec![1; 16] }),
-        Kind::Accepted(Accepted { keepalive_interval_ms: 1, expires_after_ms: 1, gateway: 1, sequence: u64::MAX }),
+        Kind::Accepted(Accepted {
+            keepalive_interval_ms: 1,
+            expires_after_ms: 1,
+            gateway: 1,
+            sequence: u64::MAX,
+            held_ms: 0,
+        }),
         Kind::Refused(Refused { code: RefusalCode::NotRegistered.into(), text: "go".into(), retry_after_ms: 0 }),
         Kind::KeepaliveAck(KeepaliveAck { sequence: u64::MAX, gateway: 2 }),
         Kind::DeregisterAck(DeregisterAck { sequence: u64::MAX }),

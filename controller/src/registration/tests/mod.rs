@@ -1,6 +1,8 @@
 //! A registrar with a real model behind it, real certificates, and a router's half of the conversation.
 
+mod adoption;
 mod calls;
+mod changes;
 mod dampening;
 mod hostile;
 mod refusals;

@@ -19,7 +19,8 @@ fn a_revoked_router_goes_at_once_and_comes_no_more() {
     assert_eq!(site.registered(), None);
     site.tick();
     assert_eq!(site.registrar.load().0, 0, "its gateway has forgotten it, too");
-    assert_eq!(refusal(&site.send(&router.keepalive())[0]).0, RefusalCode::NotRegistered);
+    assert_eq!(refusal(&site.send(&router.keepalive())[0]).0, RefusalCode::Revoked);
+    site.pass(Duration::from_secs(1));
     router.body.sequence += 1;
     let (code, text) = (site.register(&mut router), "is revoked");
     assert_eq!(refusal(&code).0, RefusalCode::Revoked);
@@ -84,4 +85,33 @@ fn a_gateway_whose_copy_lags_cannot_register_what_is_revoked() {
     assert!(matches!(effects[..], [Effect::Propose { .. }]));
     assert_eq!(refusal(&site.carry_out(effects)[0]).0, RefusalCode::Revoked);
     assert_eq!(site.registered(), None);
+}
+
+#[test]
+fn a_revocation_right_after_the_registration_ends_the_session_at_the_next_keepalive() {
+    let (mut site, mut router, _) = setup();
+    site.prove(&mut router);
+    let effects = site.registrar.handle(site.now, &site.model, ROUTER, REGISTRATION, &router.register());
+    let [Effect::Propose { token, command }] = &effects[..] else { panic!("{effects:?}") };
+    // Both are applied here before the registrar hears that the first was committed.
+    let reply = site.apply(command);
+    let certificate = router.chain[0].clone();
+    assert_eq!(revoke(&mut site, &certificate), Reply::Revoked { registrations: 1 });
+    site.tick();
+    site.registrar.committed(site.now, *token, Ok(reply));
+    let replies = site.send(&router.keepalive());
+    assert_eq!(refusal(&replies[0]).0, RefusalCode::Revoked);
+    assert_eq!(site.registrar.load().0, 0);
+
+    // Or between two keepalives, before the copy of the state was looked at again.
+    let (mut site, mut router, _) = setup();
+    site.register(&mut router);
+    let certificate = router.chain[1].clone();
+    revoke(&mut site, &certificate);
+    assert_eq!(refusal(&site.send(&router.keepalive())[0]).0, RefusalCode::Revoked);
+    assert_eq!(site.registrar.load().0, 0);
+    let (fingerprint, _) = certificate_fingerprint(&certificate).unwrap();
+    site.apply(&Command::Unrevoke { at: 1, fingerprint });
+    site.pass(Duration::from_secs(2));
+    assert_eq!(refusal(&site.send(&router.keepalive())[0]).0, RefusalCode::NotRegistered, "it was taken back");
 }

@@ -55,7 +55,13 @@ impl Gateway {
     }
 
     pub(super) fn accept(sequence: u64) -> Kind {
-        Kind::Accepted(Accepted { keepalive_interval_ms: 1000, expires_after_ms: 3500, gateway: 1, sequence })
+        Kind::Accepted(Accepted {
+            keepalive_interval_ms: 1000,
+            expires_after_ms: 3500,
+            gateway: 1,
+            sequence,
+            held_ms: 0,
+        })
     }
 
     /// What a gateway that likes everything answers.
