@@ -153,6 +153,9 @@ fn tell(protocol: ProtocolId, event: &Event) {
         Event::Registered { gateway, keepalive, expires_after } => {
             tracing::info!(%protocol, %gateway, ?keepalive, ?expires_after, "registered");
         }
+        Event::Held { remaining } => {
+            tracing::warn!(%protocol, ?remaining, "held out, as it came and went, or changed, too often: no clients come meanwhile");
+        }
         Event::Moved { from, to } => tracing::info!(%protocol, %from, %to, "another gateway hears the keepalives now"),
         Event::Refused { code, text, retry_after } => {
             tracing::warn!(%protocol, ?code, ?retry_after, "refused: {text}");

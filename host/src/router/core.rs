@@ -22,6 +22,8 @@ const MAX_CHALLENGES: u32 = 3;
 const KEEPALIVE_BOUNDS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3600));
 /// The longest that a gateway is believed when it says that the router is held out for flapping.
 const MAX_DAMPENED: Duration = Duration::from_secs(3600);
+/// How long a registration is taken to live that was asked for, before a gateway has ever said how long they do.
+const MAY_LIVE: Duration = Duration::from_secs(60);
 /// Characters of a refusal that are shown.
 const MAX_TEXT: usize = 400;
 
@@ -40,6 +42,12 @@ pub struct RouterCore {
     failures: u32,
     /// Registrations say that the router wants no new clients.
     draining: bool,
+    /// Until when a registration lives that a gateway confirmed, even if nobody is heard of since.
+    confirmed: Option<Duration>,
+    /// Likewise, of one that was asked for and whose answer may be lost.
+    asked: Option<Duration>,
+    /// How long registrations live, as it was told last.
+    lifetime: Duration,
 }
 
 #[derive(Debug)]
@@ -85,6 +93,8 @@ struct Session {
     sent: Option<Duration>,
     /// Smoothed time from a keepalive to its answer.
     rtt: Option<Duration>,
+    /// Until when only the gateway that accepted it knows all that the router said: the router is held out.
+    held: Option<Duration>,
 }
 
 impl Session {
@@ -105,7 +115,19 @@ impl RouterCore {
     /// A router that has not begun. `seed` must be random: nonces and jitter are drawn from it.
     pub fn new(config: RouterConfig, credentials: Credentials, seed: [u8; 32]) -> Self {
         let random = StdRng::from_seed(seed);
-        Self { config, credentials, random, state: State::Idle, nonce: None, sequence: 0, failures: 0, draining: false }
+        Self {
+            config,
+            credentials,
+            random,
+            state: State::Idle,
+            nonce: None,
+            sequence: 0,
+            failures: 0,
+            draining: false,
+            confirmed: None,
+            asked: None,
+            lifetime: MAY_LIVE,
+        }
     }
 
     /// Begins to register.
@@ -113,21 +135,26 @@ impl RouterCore {
         self.greet(now)
     }
 
-    /// Says farewell, if registered. [`is_stopped`](Self::is_stopped) tells when that is done.
+    /// Says farewell if a registration may be alive: also between two registrations, and where the answer to the first has
+    /// not come yet. [`is_stopped`](Self::is_stopped) tells when that is done.
     pub fn stop(&mut self, now: Now) -> Vec<Action> {
         match self.state {
-            State::Registered(_) => {
+            State::Leaving { .. } | State::Stopped => Vec::new(),
+            _ if self.may_be_registered(now.mono) => {
                 let until = now.mono + self.config.timers.farewell;
                 let resend = now.mono + self.config.timers.first_retry;
                 self.state = State::Leaving { until, resend, challenges: 0 };
                 self.send_farewell(now, Vec::new())
             }
-            State::Leaving { .. } | State::Stopped => Vec::new(),
             _ => {
                 self.state = State::Stopped;
                 Vec::new()
             }
         }
+    }
+
+    fn may_be_registered(&self, now: Duration) -> bool {
+        self.confirmed.max(self.asked).is_some_and(|until| now < until)
     }
 
     /// Keeps the clients that the router has and asks for no new ones; or for new ones again. Tells the gateway at once
@@ -211,6 +238,7 @@ impl RouterCore {
             State::Registering { bytes, sent, .. } if *sent <= RESENDS => {
                 *sent += 1;
                 let bytes = bytes.clone();
+                self.asked = Some(now.mono + self.lifetime);
                 let pause = self.pause();
                 if let State::Registering { until, .. } = &mut self.state {
                     *until = now.mono + pause;
@@ -271,6 +299,10 @@ impl RouterCore {
                 let challenges = *challenges + 1;
                 self.send_registration(now, cookie, challenges)
             }
+            // A gateway that did not hear the router yet: it does not know what another holds.
+            State::Registered(session) if session.held.is_some_and(|until| now.mono < until) => {
+                self.send_registration(now, cookie, 1)
+            }
             State::Registered(session) if !session.challenged => {
                 session.challenged = true;
                 self.send_keepalive(now, cookie)
@@ -295,9 +327,15 @@ impl RouterCore {
         let next = now.mono + self.jittered(keepalive);
         let heard = now.mono;
         let challenged = false;
-        let session = Session { gateway, keepalive, expires_after, next, heard, challenged, sent: None, rtt: None };
+        let held = Some(Duration::from_millis(accepted.held_ms.into())).filter(|held| !held.is_zero());
+        let (sent, rtt, held_until) = (None, None, held.map(|held| now.mono + held));
+        let session =
+            Session { gateway, keepalive, expires_after, next, heard, challenged, sent, rtt, held: held_until };
         self.state = State::Registered(session);
-        vec![Action::Tell(Event::Registered { gateway, keepalive, expires_after })]
+        (self.confirmed, self.asked, self.lifetime) = (Some(heard + expires_after), None, expires_after);
+        let mut actions = vec![Action::Tell(Event::Registered { gateway, keepalive, expires_after })];
+        actions.extend(held.map(|remaining| Action::Tell(Event::Held { remaining })));
+        actions
     }
 
     fn acknowledged(&mut self, now: Now, ack: &KeepaliveAck) -> Vec<Action> {
@@ -306,6 +344,7 @@ impl RouterCore {
         let to = GatewayId(u16::try_from(ack.gateway).unwrap_or(0));
         let from = std::mem::replace(&mut session.gateway, to);
         session.measure(now.mono, from != to);
+        self.confirmed = Some(now.mono + session.expires_after);
         if from == to { Vec::new() } else { vec![Action::Tell(Event::Moved { from, to })] }
     }
 
@@ -316,6 +355,12 @@ impl RouterCore {
             RefusalCode::Busy | RefusalCode::ClusterUnavailable | RefusalCode::Limit | RefusalCode::NotRegistered
         );
         let text = printable(&refused.text);
+        if code == RefusalCode::NotRegistered {
+            (self.confirmed, self.asked) = (None, None);
+        } else if !passing && matches!(self.state, State::Greeting { .. } | State::Registering { .. }) {
+            // An earlier registration may live on.
+            self.asked = None;
+        }
         match self.state {
             State::Registered(_) if code == RefusalCode::NotRegistered => {
                 let mut actions = vec![Action::Tell(Event::Forgotten)];
@@ -367,6 +412,7 @@ impl RouterCore {
         let signature = self.sign(Domain::Register, &body);
         let chain = self.credentials.chain.clone();
         let actions = self.send(Kind::Register(Register { body, chain, signature }));
+        self.asked = Some(now.mono + self.lifetime);
         let bytes = match actions.first() {
             Some(Action::Send { bytes, .. }) => bytes.clone(),
             _ => Vec::new(),

@@ -103,6 +103,11 @@ pub enum Event {
         /// Silence after which it expires.
         expires_after: Duration,
     },
+    /// The router flapped, and its registrations are held out: no clients come for so long at least.
+    Held {
+        /// For how long.
+        remaining: Duration,
+    },
     /// Another gateway hears the keepalives now.
     Moved {
         /// Who heard them before.

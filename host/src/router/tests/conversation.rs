@@ -334,7 +334,7 @@ proptest! {
                 2 => refuse(RefusalCode::try_from(i32::from(noise.first().copied().unwrap_or(0) % 23)).unwrap(), u32::MAX),
                 3 => Kind::KeepaliveAck(KeepaliveAck { sequence: 0, gateway: u32::MAX }),
                 4 => Kind::DeregisterAck(DeregisterAck { sequence: 0 }),
-                _ => Kind::Accepted(Accepted { keepalive_interval_ms: 0, expires_after_ms: u32::MAX, gateway: 9, sequence: 0 }),
+                _ => Kind::Accepted(Accepted { keepalive_interval_ms: 0, expires_after_ms: u32::MAX, gateway: 9, sequence: 0, held_ms: 0 }),
             };
             let mut bytes = Gateway::write(if right { nonce } else { 0 }, kind);
             if !right {
@@ -369,4 +369,83 @@ fn draining_is_told_by_registering_again_and_taken_back_likewise() {
         bench.play(signed.clone());
         assert!(bench.core.gateway().is_some(), "registered again");
     }
+}
+
+#[test]
+fn a_router_that_stops_while_it_registers_again_says_farewell() {
+    // Greeting again, signed again and unanswered, refused again: each time the first registration lives.
+    for steps in 0..3 {
+        let mut bench = Bench::registered();
+        let actions = bench.core.set_draining(bench.now, true);
+        let mut requests = bench.sent(actions);
+        for _ in 0..steps {
+            let (nonce, request) = requests.pop().expect("a request");
+            let answer = match Gateway::answer(&request) {
+                Kind::Accepted(_) => refuse(RefusalCode::ProtocolNotCertified, 0),
+                answer => answer,
+            };
+            requests = bench.reply(nonce, answer);
+        }
+        let farewell = bench.stop();
+        assert!(matches!(farewell[..], [(_, Kind::Deregister(_))]), "{steps}: {farewell:?}");
+        bench.events.clear();
+        bench.play(farewell);
+        assert_eq!(bench.events, [Event::Left { confirmed: true }]);
+        assert!(bench.core.is_stopped());
+    }
+}
+
+#[test]
+fn a_router_that_stops_before_its_first_registration_is_answered_says_farewell() {
+    let mut bench = Bench::new();
+    let [(nonce, hello)] = &bench.start()[..] else { panic!("hello") };
+    assert!(matches!(bench.reply(*nonce, Gateway::answer(hello))[..], [(_, Kind::Register(_))]));
+    let farewell = bench.stop();
+    let [(nonce, Kind::Deregister(_))] = farewell[..] else { panic!("{farewell:?}") };
+    // The registration is still under way.
+    assert_eq!(bench.reply(nonce, refuse(RefusalCode::Busy, 500)), []);
+    let again = bench.wait();
+    assert!(matches!(again[..], [(_, Kind::Deregister(_))]), "{again:?}");
+    bench.play(again);
+    assert_eq!(bench.events, [Event::Left { confirmed: true }]);
+}
+
+#[test]
+fn who_was_refused_or_has_expired_leaves_without_a_word() {
+    let mut bench = Bench::new();
+    let [(nonce, hello)] = &bench.start()[..] else { panic!("hello") };
+    let [(nonce, _)] = bench.reply(*nonce, Gateway::answer(hello))[..] else { panic!("signed") };
+    bench.reply(nonce, refuse(RefusalCode::BadChain, 0));
+    assert_eq!(bench.stop(), []);
+    assert!(bench.core.is_stopped());
+
+    let mut bench = Bench::registered();
+    while !matches!(bench.events[..], [Event::Silence]) {
+        bench.wait();
+    }
+    assert_eq!(bench.stop(), [], "no gateway was heard for as long as a registration lives");
+}
+
+#[test]
+fn what_one_gateway_holds_is_said_again_to_another() {
+    let mut bench = Bench::new();
+    let mut requests = bench.start();
+    while let Some((nonce, request)) = requests.pop() {
+        let mut answer = Gateway::answer(&request);
+        if let Kind::Accepted(accepted) = &mut answer {
+            accepted.held_ms = 60_000;
+        }
+        requests = bench.reply(nonce, answer);
+    }
+    let held = Event::Held { remaining: Duration::from_secs(60) };
+    assert!(matches!(&bench.events[..], [Event::Registered { .. }, told] if *told == held), "{:?}", bench.events);
+    // A gateway that has not heard it yet asks for a cookie.
+    let [(nonce, Kind::Keepalive(_))] = bench.wait()[..] else { panic!("keepalive") };
+    let requests = bench.reply(nonce, Kind::Challenge(Challenge { cookie: COOKIE.to_vec() }));
+    assert!(matches!(requests[..], [(_, Kind::Register(_))]), "{requests:?}");
+    bench.play(requests);
+    // The one that accepted it now holds nothing.
+    let [(nonce, Kind::Keepalive(_))] = bench.wait()[..] else { panic!("keepalive") };
+    let requests = bench.reply(nonce, Kind::Challenge(Challenge { cookie: COOKIE.to_vec() }));
+    assert!(matches!(requests[..], [(_, Kind::Keepalive(_))]), "{requests:?}");
 }
