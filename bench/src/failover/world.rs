@@ -324,6 +324,10 @@ prefix = "198.51.100.0/24"
 registration = "{REGISTRATION}"
 services = {{ 1 = "{SERVICE}" }}
 
+# The same routers are killed again and again.
+[dmux.dampening]
+suppress = 0
+
 [[site.ports]]
 number = 1
 role = "wan"
