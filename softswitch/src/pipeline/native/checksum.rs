@@ -22,8 +22,9 @@ impl Gen<'_, '_> {
             return false;
         }
         let (slow, done) = (self.cold(), self.b.create_block());
-        for v in fast.valid() {
-            let v = self.get(*v);
+        // Read before any branch: what is known behind both ways must have been read on both.
+        let valid: Vec<Value> = fast.valid().iter().map(|v| self.get(*v)).collect();
+        for v in valid {
             let on = self.b.create_block();
             self.b.ins().brif(v, on, NONE, slow, NONE);
             self.b.switch_to_block(on);
