@@ -21,19 +21,25 @@ use crate::table::{Better, Cell, Row};
 /// Registrations that the gateway holds.
 const HELD: u32 = 100_000;
 /// Those of them whose keepalives are sent; the others only take room.
-const SENDERS: u32 = 2_000;
+pub const SENDERS: u32 = 2_000;
 /// Keepalives of each sender in one sample.
 const EACH: u64 = 5;
-const REGISTRATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 2), DMUX_PORT);
+/// Where they are sent.
+pub const REGISTRATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 2), DMUX_PORT);
 
-struct Sender {
-    key: SigningKey,
-    router: SocketAddrV4,
-    sequence: u64,
+/// A live router.
+pub struct Sender {
+    /// What it signs with.
+    pub key: SigningKey,
+    /// Its address.
+    pub router: SocketAddrV4,
+    /// Of its last message.
+    pub sequence: u64,
 }
 
 impl Sender {
-    fn keepalive(&mut self, cookie: Vec<u8>) -> Result<Vec<u8>> {
+    /// Its next keepalive.
+    pub fn keepalive(&mut self, cookie: Vec<u8>) -> Result<Vec<u8>> {
         self.sequence += 1;
         let body =
             SessionBody { protocol: ProtocolId(41), router: self.router, sequence: self.sequence, cookie, rtt_us: 0 };
@@ -91,7 +97,8 @@ fn ask(registrar: &mut Registrar, now: Now, model: &Model, router: SocketAddrV4,
     Ok(control::decode(reply.context("no answer")?)?.1)
 }
 
-fn sender(n: u32, sequence: u64) -> Sender {
+/// The `n`th of those that [`model`] has.
+pub fn sender(n: u32, sequence: u64) -> Sender {
     let mut seed = [1; 32];
     seed[..4].copy_from_slice(&n.to_be_bytes());
     Sender { key: SigningKey::from_bytes(&seed), router: router(n), sequence }
@@ -101,7 +108,8 @@ fn router(n: u32) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::from(0x0a00_0001 + n), 4000)
 }
 
-fn model(senders: &[Sender]) -> Result<Model> {
+/// The replicated state with [`HELD`] registrations, the senders' first.
+pub fn model(senders: &[Sender]) -> Result<Model> {
     let mut model = Model::new();
     let gateway = Gateway {
         id: GatewayId(1),

@@ -19,6 +19,7 @@
 mod churn;
 mod etcd;
 mod failover;
+mod flood;
 mod gateway;
 mod generator;
 mod keepalives;

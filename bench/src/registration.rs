@@ -10,11 +10,14 @@
 //! `return_source` forwards to the router and takes its returns.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
+use dmux_controller::api::v1::registry_client::RegistryClient;
+use dmux_controller::api::v1::revoke_request::Key;
+use dmux_controller::api::v1::{RevokeRequest, UnrevokeRequest};
 use dmux_host::credentials::Credentials;
 use dmux_host::link::{FrameLink, LinkSpec, MAX_FRAME};
 use dmux_host::router::{Action, Event, Now, RouterConfig, RouterCore, Timers};
@@ -32,6 +35,9 @@ use crate::table::{Better, Cell, Row, Section, number, percentile};
 
 const REGISTRATIONS: u16 = 240;
 const QUICK_REGISTRATIONS: u16 = 12;
+/// Routers whose key is revoked.
+const REVOCATIONS: u16 = 120;
+const QUICK_REVOCATIONS: u16 = 6;
 /// Registrations before the first that counts.
 const WARM_UP: u16 = 6;
 const FIRST_PORT: u16 = 4000;
@@ -49,10 +55,12 @@ pub fn measure(options: &Options, dir: &Path) -> Result<Section> {
     let site = Site::start(&dmux, &options.pipeline, &dir.join("site"))?;
     // The site's processes end with this thread, so the runtime must not move them to another.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(site, if options.quick { QUICK_REGISTRATIONS } else { REGISTRATIONS }))
+    let (count, revocations) =
+        if options.quick { (QUICK_REGISTRATIONS, QUICK_REVOCATIONS) } else { (REGISTRATIONS, REVOCATIONS) };
+    runtime.block_on(run(site, count, revocations))
 }
 
-async fn run(mut site: Site, count: u16) -> Result<Section> {
+async fn run(mut site: Site, count: u16, revocations: u16) -> Result<Section> {
     let watchers = watchers(&mut site).await?;
     let mut hosts = BTreeMap::new();
     for gateway in 1..=GATEWAYS {
@@ -71,12 +79,23 @@ async fn run(mut site: Site, count: u16) -> Result<Section> {
             gone.push(milliseconds(times.gone));
         }
     }
+    let mut revoked = Vec::new();
+    for n in 0..revocations {
+        let gateway = 1 + (n % u16::from(GATEWAYS)) as u8;
+        let host = hosts.get_mut(&gateway).context("no host at the gateway")?;
+        // Asked of a gateway that does not hear the router.
+        let asked = site.sockets.get(&(1 + gateway % GATEWAYS)).context("no such gateway")?.api;
+        let took = revoke(host, &watchers, FIRST_PORT + WARM_UP + count + n, asked).await;
+        site.check()?;
+        revoked.push(milliseconds(took.with_context(|| format!("revocation {n}, of a router at gateway {gateway}"))?));
+    }
 
     let mut section = Section::new("registration, three gateways", "");
     let figures = [
         ("accepted → entries in all three switches", &mut everywhere),
         ("first datagram → accepted (cookie, signature, Raft)", &mut answered),
         ("farewell sent → entries gone from all three switches", &mut gone),
+        ("key revoked by an operator → entries gone from all three switches", &mut revoked),
     ];
     for (what, samples) in figures {
         for p in [50.0, 99.0] {
@@ -87,6 +106,10 @@ async fn run(mut site: Site, count: u16) -> Result<Section> {
     section.notes.push(format!(
         "{count} registrations one after the other, at the three gateways in turn; each leaves again before the next. Three `dmux \
          switch` and three `dmux controller` processes with default timers, links without delay, sled on the same disk."
+    ));
+    section.notes.push(format!(
+        "{revocations} revocations, each asked of a controller that does not hear the router, by gRPC; counted from the call. It is \
+         taken back before the next."
     ));
     section.notes.push(format!(
         "A watcher a switch reads the router's entries of `demux` and `return_source` by P4Runtime, with {} ms between two reads, so \
@@ -156,6 +179,29 @@ async fn once(host: &mut Host, watchers: &[(Session, Events)], port: u16) -> Res
         everywhere: arrived.saturating_duration_since(accepted),
         gone: vanished - left,
     })
+}
+
+/// Registers a router, and revokes its certificate's key. Returns how long its entries stayed after the call.
+async fn revoke(host: &mut Host, watchers: &[(Session, Events)], port: u16, asked: SocketAddr) -> Result<Duration> {
+    let router = SocketAddrV4::new(host.address, port);
+    let mut core = host.router(router);
+    let appear = Watch::start(watchers, router, true);
+    host.perform(core.start(host.now()), router).await?;
+    host.until(&mut core, router, |event| matches!(event, Event::Registered { .. }))
+        .await
+        .context("it was not accepted")?;
+    appear.last().await.context("its entries did not arrive everywhere")?;
+
+    let mut registry = RegistryClient::connect(format!("http://{asked}")).await?;
+    let certificate = host.credentials.chain.first().context("a router without certificates")?.clone();
+    let vanish = Watch::start(watchers, router, false);
+    let began = Instant::now();
+    let request = RevokeRequest { note: String::new(), key: Some(Key::Certificate(certificate)) };
+    let reply = registry.revoke(request).await?.into_inner();
+    ensure!(reply.registrations == 1, "{} registrations went with the key", reply.registrations);
+    let vanished = vanish.last().await.context("its entries did not go everywhere")?;
+    registry.unrevoke(UnrevokeRequest { fingerprint: reply.fingerprint }).await?;
+    Ok(vanished - began)
 }
 
 /// One reader a switch, each until the router's entries are there (or gone).

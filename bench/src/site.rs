@@ -58,7 +58,8 @@ pub const fn host_address(gateway: u8) -> Ipv4Addr {
 #[derive(Debug, Clone)]
 pub struct Sockets {
     raft: SocketAddr,
-    api: SocketAddr,
+    /// Operator API of its controller.
+    pub api: SocketAddr,
     /// P4Runtime server of its switch.
     pub p4runtime: SocketAddr,
     /// The host's end of its link.
