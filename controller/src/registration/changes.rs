@@ -53,8 +53,9 @@ impl Registrar {
         }
         accepted.held_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         if own.is_some() {
-            // Of one that was silent, an expiry of unknown fate may be under way.
-            if self.sessions.silent().contains(&key) {
+            // Of one that was silent, an expiry of unknown fate may be under way; or its farewell.
+            let doubtful = self.sessions.get(&key).is_some_and(|session| session.doubtful);
+            if doubtful || self.sessions.silent().contains(&key) {
                 return Err(dampened(wait));
             }
             let text =

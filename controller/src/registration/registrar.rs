@@ -228,6 +228,9 @@ impl Registrar {
         };
         let gateway = self.gateway;
         let mut effects = Vec::new();
+        if let (Err(_), Purpose::Expire { key, .. } | Purpose::Deregister { key, .. }) = (&outcome, &purpose) {
+            self.sessions.doubt(key);
+        }
         match purpose {
             Purpose::Expire { key, why } => {
                 if let Some(refusal) = refusal {

@@ -88,7 +88,8 @@ impl Registrar {
                 if is_signed(&known.public_key, Domain::Register, &request.body, &request.signature) {
                     // The answer was lost. What is under way otherwise is its expiry, and then nobody knows whether it is
                     // still registered.
-                    if self.pending.room(&key, body.sequence) == Room::Other {
+                    let doubtful = session.is_some_and(|s| s.doubtful);
+                    if doubtful || self.pending.room(&key, body.sequence) == Room::Other {
                         return Err(busy());
                     }
                     // Whoever is told that it is registered must stay so for as long as it was told; a replay lengthens
@@ -141,8 +142,10 @@ impl Registrar {
             (session.current().says_the_same(&registration), session.registration.says_the_same(&registration))
         };
         let (same, unchanged) = self.sessions.get(&key).map_or((false, false), says_the_same);
-        // Of one that was silent, an expiry of unknown fate may be under way: only a higher sequence stops that.
-        if (same || unchanged) && !self.sessions.silent().contains(&key) {
+        // Of one that was silent, an expiry of unknown fate may be under way: only a higher sequence stops that. So it is
+        // with a farewell. And one that was never heard here may be from a copy that lags behind its farewell.
+        let doubtful = self.sessions.get(&key).is_some_and(|session| session.doubtful || session.heard.is_none());
+        if (same || unchanged) && !doubtful && !self.sessions.silent().contains(&key) {
             // The router has restarted: no news to anybody else.
             if unchanged {
                 self.sessions.hold(&key, None);

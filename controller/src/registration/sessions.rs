@@ -29,6 +29,8 @@ pub(crate) struct Session {
     deadline: Duration,
     /// When a signature in its name last did not verify.
     forged: Option<Duration>,
+    /// Its farewell or expiry was proposed, and nobody knows what became of that: it may be gone already.
+    pub(crate) doubtful: bool,
 }
 
 /// A change of a router that flapped.
@@ -44,7 +46,7 @@ impl Session {
     fn new(now: Now, registration: Registration, heard: Option<Duration>, expire: Duration) -> Self {
         let deadline = deadline(now, &registration, expire);
         let last_sequence = registration.sequence;
-        Self { registration, held: None, last_sequence, heard, deadline, forged: None }
+        Self { registration, held: None, last_sequence, heard, deadline, forged: None, doubtful: false }
     }
 
     /// What the router said last.
@@ -110,6 +112,13 @@ impl Sessions {
             self.deadlines.remove(&(session.deadline, *key));
             session.deadline = deadline;
             self.deadlines.insert((deadline, *key));
+        }
+    }
+
+    /// Nobody knows whether it is still registered.
+    pub(crate) fn doubt(&mut self, key: &RegistrationKey) {
+        if let Some(session) = self.by_key.get_mut(key) {
+            session.doubtful = true;
         }
     }
 
@@ -238,6 +247,8 @@ impl Sessions {
         match (view.registration(&key), known) {
             (Some(theirs), Some(session)) if theirs.gateway == gateway => {
                 if theirs.sequence >= session.registration.sequence {
+                    // What was proposed of an older one is without effect.
+                    session.doubtful &= theirs.sequence == session.registration.sequence;
                     session.registration = theirs.clone();
                     session.last_sequence = session.last_sequence.max(theirs.sequence);
                     let told = session.held.as_ref().is_some_and(|held| held.registration.says_the_same(theirs));

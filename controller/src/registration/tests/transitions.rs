@@ -348,3 +348,43 @@ fn a_router_drains_by_registering_again_and_stays_so_where_it_moves() {
     site.register(&mut router);
     assert_eq!(site.registered().unwrap().draining, None);
 }
+
+/// Found by simulated clusters: the answer to the farewell was lost with the way to the leader, and this gateway's copy
+/// lagged behind.
+#[test]
+fn who_restarts_after_a_farewell_of_unknown_fate_is_registered_anew() {
+    let (mut site, mut router, _) = setup();
+    site.register(&mut router);
+    let lagging = site.model.clone();
+    let effects = site.registrar.handle(site.now, &lagging, ROUTER, REGISTRATION, &router.farewell());
+    let [Effect::Propose { token, command }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(site.apply(command), Reply::Done);
+    site.registrar.committed(site.now, *token, Err(Unavailable("the way to the leader is lost".into())));
+    router.body.sequence += 1;
+    let effects = site.registrar.handle(site.now, &lagging, ROUTER, REGISTRATION, &router.register());
+    let proposed = effects.iter().any(|e| matches!(e, Effect::Propose { command: Command::Register { .. }, .. }));
+    assert!(proposed, "it may be gone already, so that it is not told without a write that it is there: {effects:?}");
+}
+
+/// Found by simulated clusters: the gateway's disk was slow, so that its copy came to the registration after the farewell
+/// was confirmed.
+#[test]
+fn who_restarts_while_the_copy_lags_behind_its_farewell_is_registered_anew() {
+    let (mut site, mut router, _) = setup();
+    let before = site.model.clone();
+    site.prove(&mut router);
+    let write = |site: &mut Site, message: &[u8]| {
+        let effects = site.registrar.handle(site.now, &before, ROUTER, REGISTRATION, message);
+        let [Effect::Propose { token, command }] = &effects[..] else { panic!("{effects:?}") };
+        let reply = site.apply(command);
+        site.registrar.committed(site.now, *token, Ok(reply));
+    };
+    write(&mut site, &router.register());
+    let lagging = site.model.clone();
+    write(&mut site, &router.farewell());
+    assert_eq!(site.registered(), None);
+    router.body.sequence += 1;
+    let effects = site.registrar.handle(site.now, &lagging, ROUTER, REGISTRATION, &router.register());
+    let proposed = effects.iter().any(|e| matches!(e, Effect::Propose { command: Command::Register { .. }, .. }));
+    assert!(proposed, "it is told without a write that it is there, and is not: {effects:?}");
+}
