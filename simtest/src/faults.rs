@@ -7,6 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use crate::net::{Site, Weather};
+use crate::setup::Setup;
 use crate::world::Clock;
 
 /// Something that goes wrong, or right again.
@@ -40,6 +41,18 @@ pub enum Fault {
     Refuse(Site, u32),
     /// A switch accepts some updates and forgets them.
     Forget(Site, u32),
+    /// A controller and the others do not hear each other, or do again; nobody else notices.
+    Sever(Site, bool),
+    /// What a controller asks others takes so much longer at most.
+    Stall(Site, Option<Duration>),
+    /// A router wants no new clients, or wants them again.
+    RouterDrain(usize, bool),
+    /// An operator wants a router to have no new clients, or takes that back.
+    Drain(usize, bool),
+    /// A router's key is revoked, or with `true` its provider's.
+    Revoke(usize, bool),
+    /// A controller loses its power and its disk.
+    Wipe(Site),
 }
 
 /// The kinds of faults that a run draws from.
@@ -58,9 +71,14 @@ enum Kind {
     Move,
     Liar,
     Succession,
+    Wander,
+    LastWords,
+    Stall,
+    Drain,
+    Revoke,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 16] = [
     Kind::Succession,
     Kind::Partition,
     Kind::OneWay,
@@ -74,19 +92,32 @@ const KINDS: [Kind; 13] = [
     Kind::Flap,
     Kind::Move,
     Kind::Liar,
+    Kind::Wander,
+    Kind::LastWords,
+    Kind::Stall,
 ];
 
 /// Draws what happens between `from` and `to`, in order of time.
-pub fn draw(seed: u64, sites: usize, routers: usize, from: Duration, to: Duration) -> Vec<(Duration, Fault)> {
+pub fn draw(
+    seed: u64,
+    setup: &Setup,
+    sites: usize,
+    routers: usize,
+    from: Duration,
+    to: Duration,
+) -> Vec<(Duration, Fault)> {
     let mut random = StdRng::seed_from_u64(seed ^ 0xfa17);
     let mut drawn = Vec::new();
     // Few kinds a run, several times each, so that some runs are about one thing and some about many.
-    let of: Vec<Kind> = (0..random.random_range(1..6)).filter_map(|_| KINDS.choose(&mut random).copied()).collect();
+    let mut of: Vec<Kind> = (0..random.random_range(1..6)).filter_map(|_| KINDS.choose(&mut random).copied()).collect();
+    for (on, kind) in [(setup.dampening, Kind::Flap), (setup.draining, Kind::Drain), (setup.revocation, Kind::Revoke)] {
+        of.extend(on.then_some(kind));
+    }
     for _ in 0..random.random_range(3..12) {
         let at = Duration::from_millis(random.random_range(from.as_millis() as u64..to.as_millis() as u64));
         let until = at + Duration::from_millis(random.random_range(300..8_000));
         if let Some(kind) = of.choose(&mut random) {
-            one(&mut random, *kind, sites, routers, at, until, &mut drawn);
+            one(&mut random, *kind, setup, sites, routers, at, until, &mut drawn);
         }
     }
     drawn.retain(|(at, _)| *at < to);
@@ -94,9 +125,11 @@ pub fn draw(seed: u64, sites: usize, routers: usize, from: Duration, to: Duratio
     drawn
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a run is made of, each once")]
 fn one(
     random: &mut StdRng,
     kind: Kind,
+    setup: &Setup,
     sites: usize,
     routers: usize,
     at: Duration,
@@ -126,7 +159,8 @@ fn one(
         Kind::Clock => {
             let whose = if random.random_bool(0.7) { Clock::Site(site) } else { Clock::Router(router) };
             // A router whose clock was ahead is refused, rightly, until true time has caught up with what it signed.
-            let most = if matches!(whose, Clock::Site(_)) { 600 } else { 15 };
+            // By what a clock is ahead, what it dampens is held out longer.
+            let most = if matches!(whose, Clock::Site(_)) && !setup.dampening { 600 } else { 15 };
             let seconds = random.random_range(1..=most);
             for_a_while(
                 Fault::Clock(whose, if random.random_bool(0.5) { seconds } else { -seconds }),
@@ -168,6 +202,45 @@ fn one(
                 out.push((until, Fault::RouterMove(router, random.random_range(0..sites))));
             }
         }
+        Kind::Wander => {
+            // What a controller wanted while it was cut off comes late: after the router has found another.
+            let next = (site + random.random_range(1..sites)) % sites;
+            let on = at + Duration::from_millis(random.random_range(1_200..2_500));
+            let joined = on + Duration::from_millis(random.random_range(500..3_000));
+            out.extend([
+                (at, Fault::Sever(site, true)),
+                (at, Fault::RouterStart(router)),
+                (at, Fault::RouterMove(router, site)),
+                (on, Fault::RouterMove(router, next)),
+                (joined, Fault::Sever(site, false)),
+            ]);
+        }
+        Kind::LastWords => {
+            let last = at + Duration::from_millis(random.random_range(300..1_800));
+            out.extend([(at, Fault::RouterMove(router, site)), (last, Fault::RouterStop(router, false))]);
+        }
+        Kind::Stall => {
+            // The router falls silent, and returns while its expiry is under way.
+            let back = at + Duration::from_millis(random.random_range(3_000..10_000));
+            let time = Duration::from_millis(random.random_range(500..12_000));
+            out.extend([
+                (at, Fault::RouterStop(router, false)),
+                (back, Fault::RouterStart(router)),
+                (at + Duration::from_secs(2), Fault::Stall(site, Some(time))),
+                (at + Duration::from_millis(random.random_range(3_000..6_000)), Fault::Stall(site, None)),
+            ]);
+        }
+        Kind::Drain => {
+            // One or the other: an operator who takes a drain back overrules the router, too.
+            let fault = |drains| {
+                if router.is_multiple_of(2) { Fault::RouterDrain(router, drains) } else { Fault::Drain(router, drains) }
+            };
+            out.push((at, fault(true)));
+            if random.random_bool(0.5) {
+                out.push((until, fault(false)));
+            }
+        }
+        Kind::Revoke => out.push((at, Fault::Revoke(router, random.random_bool(0.5)))),
         Kind::Liar => {
             let updates = random.random_range(1..20);
             let fault =

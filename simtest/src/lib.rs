@@ -20,7 +20,10 @@ mod net;
 mod node;
 mod router;
 mod run;
+mod setup;
+mod stories;
 mod switch;
 mod world;
 
 pub use run::{Failure, Report, run};
+pub use stories::{a_clock_is_set, a_controller_is_wiped, keys_are_revoked};

@@ -39,6 +39,10 @@ struct State {
     distances: BTreeMap<(Site, Site), Duration>,
     /// What is sent from the first to the second does not arrive.
     cut: BTreeSet<(Site, Site)>,
+    /// Stores there neither reach others nor are reached, while datagrams fare as ever.
+    severed: BTreeSet<Site>,
+    /// Calls from there take so much longer at most: connections that stall.
+    stalls: BTreeMap<Site, Duration>,
     weather: Weather,
     slow_disks: BTreeMap<Site, Duration>,
     members: BTreeMap<String, Member>,
@@ -73,6 +77,8 @@ impl Net {
             random,
             distances,
             cut: BTreeSet::new(),
+            severed: BTreeSet::new(),
+            stalls: BTreeMap::new(),
             weather: Weather::FAIR,
             slow_disks: BTreeMap::new(),
             members: BTreeMap::new(),
@@ -103,6 +109,25 @@ impl Net {
         };
     }
 
+    /// Cuts the store of a site off from all others, or joins it to them again. Routers and probes notice nothing.
+    pub fn sever(&self, site: Site, severed: bool) {
+        let mut state = self.state();
+        if severed {
+            state.severed.insert(site)
+        } else {
+            state.severed.remove(&site)
+        };
+    }
+
+    /// Calls from a site that begin from now on take so much longer at most.
+    pub fn stall(&self, site: Site, time: Option<Duration>) {
+        let mut state = self.state();
+        match time {
+            Some(time) => state.stalls.insert(site, time),
+            None => state.stalls.remove(&site),
+        };
+    }
+
     /// Changes the weather.
     pub fn weather(&self, weather: Weather) {
         self.state().weather = weather;
@@ -121,6 +146,8 @@ impl Net {
     pub fn heal(&self) {
         let mut state = self.state();
         state.cut.clear();
+        state.severed.clear();
+        state.stalls.clear();
         state.weather = Weather::FAIR;
         state.slow_disks.clear();
     }
@@ -150,13 +177,18 @@ impl Net {
     /// How long a message in a stream takes, if it arrives: what is lost is sent again.
     fn stream(&self, from: Site, to: Site) -> Option<Duration> {
         let mut state = self.state();
-        if state.cut.contains(&(from, to)) {
+        let severed = from != to && [from, to].iter().any(|site| state.severed.contains(site));
+        if severed || state.cut.contains(&(from, to)) {
             return None;
         }
+        let stall = match state.stalls.get(&from).copied() {
+            Some(most) => most.mul_f64(state.random.random_range(0.0..1.0)),
+            None => Duration::ZERO,
+        };
         let weather = state.weather;
         let jitter = weather.jitter.mul_f64(state.random.random_range(0.0..1.0));
         let again = if state.random.random_bool(weather.loss) { Duration::from_millis(250) } else { Duration::ZERO };
-        Some(state.way(from, to) + jitter + again)
+        Some(state.way(from, to) + jitter + again + stall)
     }
 
     fn member(&self, addr: &str) -> Option<Member> {
@@ -201,11 +233,14 @@ impl Wire for Plug {
                 tokio::time::sleep(CONNECT).await;
                 return Err(Lost::Unreached);
             };
-            tokio::time::sleep(way).await;
-            if !net.is_current(&addr, target.boot) {
-                return Err(Lost::Broken);
-            }
-            let answer = target.server.answer(call).await;
+            // What is on its way arrives, though nobody waits for the answer any more.
+            let (there, server) = (net.clone(), target.server.clone());
+            let (to, its_boot) = (addr.clone(), target.boot);
+            let arrival = tokio::spawn(async move {
+                tokio::time::sleep(way).await;
+                if there.is_current(&to, its_boot) { Some(server.answer(call).await) } else { None }
+            });
+            let Ok(Some(answer)) = arrival.await else { return Err(Lost::Broken) };
             let back = net.stream(target.site, from).filter(|_| net.is_current(&addr, target.boot));
             match back {
                 Some(way) => tokio::time::sleep(way).await,

@@ -54,12 +54,12 @@ fn address(id: u64) -> SocketAddr {
 }
 
 /// How a site is cabled.
-pub fn site_config(site: Site) -> Result<SiteConfig, String> {
-    Ok(config(site, 1, 1)?.site)
+pub fn site_config(world: &World, site: Site) -> Result<SiteConfig, String> {
+    Ok(config(world, site, 1)?.site)
 }
 
-fn config(site: Site, id: u64, audit_s: u64) -> Result<ControllerConfig, String> {
-    let number = site + 1;
+fn config(world: &World, site: Site, id: u64) -> Result<ControllerConfig, String> {
+    let (number, audit_s) = (site + 1, world.audits());
     let text = format!(
         r#"
 node = {id}
@@ -80,9 +80,7 @@ listen = "127.0.0.1:1"
 prefix = "198.51.100.0/24"
 registration = "198.51.100.2"
 services = {{ 1 = "198.51.100.1" }}
-[dmux.dampening]
-suppress = 0
-[timers]
+{}[timers]
 audit_s = {audit_s}
 [[site.ports]]
 number = 1
@@ -97,7 +95,8 @@ prefix = "0.0.0.0/0"
 next_hops = ["upstream"]
 "#,
         unicast(site),
-        address(id)
+        address(id),
+        world.setup().dmux()
     );
     ControllerConfig::parse(&text, Path::new("simulated.toml")).map_err(|e| e.to_string())
 }
@@ -114,6 +113,17 @@ impl Node {
         let mut new = Self::new(self.world.clone(), self.histories.clone(), self.site);
         (new.id, new.replaces) = (id, Some(self.id));
         new
+    }
+
+    /// Its id, and how often it has started.
+    pub fn process(&self) -> (u64, u64) {
+        (self.id, self.boot)
+    }
+
+    /// Takes its disk away: to be called while it is off.
+    pub fn wipe(&mut self) {
+        self.disk = CrashEngine::new();
+        self.histories.wiped(self.id);
     }
 
     /// The other controllers hear nothing of it any more, while it goes on.
@@ -162,7 +172,7 @@ impl Node {
             .map_err(|e| format!("node {id} does not start: {e}"))?;
         let connected = Arc::new(AtomicBool::new(false));
         let (bare, actions) = Bare::start(Parts {
-            config: config(site, id, world.audits())?,
+            config: config(&world, site, id)?,
             store: store.clone(),
             authorities: certs::authorities()?,
             secret: world.net.bytes(),
@@ -179,6 +189,13 @@ impl Node {
             connected,
         };
         let session: JoinHandle<()> = tokio::spawn(session.run());
+        let (histories, fresh) = (self.histories.clone(), store.clone());
+        tokio::spawn(async move {
+            // A store tells term 0 until it has looked at its disk.
+            if let Some(status) = fresh.wait_for(Duration::from_secs(1), |status| status.term > 0).await {
+                histories.in_term(id, status.term);
+            }
+        });
         let follow: JoinHandle<()> = tokio::spawn(follow(world.clone(), store.clone(), self.histories.clone(), site));
         let tasks = vec![session.abort_handle(), follow.abort_handle()];
         self.running = Some(Running { store, bare, tasks });
@@ -189,6 +206,7 @@ impl Node {
     pub fn crash(&mut self) {
         let Some(running) = self.running.take() else { return };
         self.unplug();
+        self.histories.in_term(self.id, running.store.status().term);
         for task in running.tasks {
             task.abort();
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dmux_controller::model::RegistrationKey;
 use dmux_host::router::{Action, Event, Now, RouterConfig, RouterCore, Timers};
 use dmux_wire::{GatewayId, ProtocolId, ProviderId};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::certs;
@@ -52,6 +52,8 @@ pub struct Router {
     n: usize,
     belief: Arc<Mutex<Belief>>,
     running: Option<(AbortHandle, Arc<Notify>)>,
+    /// Whether it wants no new clients.
+    drains: watch::Sender<bool>,
     /// When it stopped last.
     stopped: Duration,
 }
@@ -60,7 +62,14 @@ impl Router {
     /// A machine that is off.
     pub fn new(world: Arc<World>, n: usize, home: Site) -> Self {
         world.set_port(address(n), Port { home, path: home, inbox: None });
-        Self { world, n, belief: Arc::default(), running: None, stopped: Duration::ZERO }
+        Self {
+            world,
+            n,
+            belief: Arc::default(),
+            running: None,
+            drains: watch::channel(false).0,
+            stopped: Duration::ZERO,
+        }
     }
 
     /// Whether it runs.
@@ -76,6 +85,16 @@ impl Router {
     /// What it believes.
     pub fn belief(&self) -> Belief {
         *lock(&self.belief)
+    }
+
+    /// Whether it wants no new clients.
+    pub fn drains(&self) -> bool {
+        *self.drains.borrow()
+    }
+
+    /// From now on it wants no new clients, or wants them again.
+    pub fn drain(&self, drains: bool) {
+        self.drains.send_replace(drains);
     }
 
     /// Starts it, if it does not run.
@@ -102,7 +121,13 @@ impl Router {
             self.world.set_port(address(self.n), Port { inbox: Some(inbox), ..port });
         }
         let stop = Arc::new(Notify::new());
-        let daemon = Daemon { world: self.world.clone(), n: self.n, core, belief: self.belief.clone() };
+        let daemon = Daemon {
+            world: self.world.clone(),
+            n: self.n,
+            core,
+            belief: self.belief.clone(),
+            drains: self.drains.subscribe(),
+        };
         let task = tokio::spawn(daemon.run(datagrams, stop.clone())).abort_handle();
         self.running = Some((task, stop));
         Ok(())
@@ -141,11 +166,13 @@ struct Daemon {
     n: usize,
     core: RouterCore,
     belief: Arc<Mutex<Belief>>,
+    drains: watch::Receiver<bool>,
 }
 
 impl Daemon {
     async fn run(mut self, mut datagrams: mpsc::UnboundedReceiver<(SocketAddrV4, Vec<u8>)>, stop: Arc<Notify>) {
-        let now = self.now();
+        let (now, drains) = (self.now(), *self.drains.borrow_and_update());
+        self.core.set_draining(now, drains);
         let actions = self.core.start(now);
         self.perform(actions);
         while !self.core.is_stopped() {
@@ -154,6 +181,10 @@ impl Daemon {
                 () = stop.notified() => {
                     let now = self.now();
                     self.core.stop(now)
+                }
+                Ok(()) = self.drains.changed() => {
+                    let (now, drains) = (self.now(), *self.drains.borrow_and_update());
+                    self.core.set_draining(now, drains)
                 }
                 datagram = datagrams.recv() => {
                     let Some((from, payload)) = datagram else { return };

@@ -12,8 +12,9 @@ use crate::check::{self, Checks, Histories, MOVED_SERVICE};
 use crate::faults::{self, Fault};
 use crate::net::Site;
 use crate::node::Node;
-use crate::router::{MAX_ROUTERS, Router};
-use crate::world::World;
+use crate::router::{self, MAX_ROUTERS, Router};
+use crate::setup::Setup;
+use crate::world::{Clock, World};
 
 /// Between two looks at a running cluster.
 const LOOK: Duration = Duration::from_millis(250);
@@ -23,6 +24,8 @@ const FAULTS_FROM: Duration = Duration::from_secs(4);
 const HEAL: Duration = Duration::from_secs(20);
 /// What a healed cluster may take to settle.
 const SETTLE: Duration = Duration::from_secs(60);
+/// How long an operator's command is tried.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long it must then stay settled.
 const REST: Duration = Duration::from_secs(2);
 
@@ -60,21 +63,28 @@ pub struct Report {
 }
 
 /// What is due.
-enum Due {
+pub enum Due {
+    /// See [`Checks::during`].
     Look,
+    /// Another configuration.
     Churn,
+    /// Something goes wrong, or right again.
     Fault(Fault),
 }
 
-struct Run {
-    world: Arc<World>,
-    histories: Arc<Histories>,
+/// A cluster that runs.
+pub struct Run {
+    /// Where.
+    pub world: Arc<World>,
+    /// What its nodes have applied.
+    pub histories: Arc<Histories>,
     checks: Checks,
     /// By site.
-    nodes: Vec<Node>,
+    pub nodes: Vec<Node>,
     /// Controllers that were replaced and go on nevertheless.
     deposed: Vec<Node>,
-    routers: Vec<Router>,
+    /// By number.
+    pub routers: Vec<Router>,
     due: BTreeMap<(Duration, u64), Due>,
     /// Numbers what is due at one time.
     count: u64,
@@ -87,25 +97,18 @@ struct Run {
 /// # Errors
 /// What did not hold.
 pub async fn run(seed: u64, aloud: bool) -> Result<Report, Failure> {
-    let world = World::new(seed, 3, aloud);
+    let world = World::new(seed, 3, Setup::draw(seed), aloud);
     let mut run = Run::new(&world);
+    world.tell(|| format!("{:?}", world.setup()));
     match run.all(seed).await {
         Ok(report) => Ok(report),
-        Err(what) => {
-            let what = format!("{what} (at {:.3} s)", world.now().as_secs_f64());
-            let mut story = world.story();
-            for (site, node) in run.nodes.iter().enumerate() {
-                let switch = node.look(|inside| (inside.reconciler.status(), inside.registrar.silent().clone())).await;
-                let store = node.store().map(|store| (store.status().role, store.read(|r| r.0.applied())));
-                story.push(format!("node {}: {store:?}, switch and silent routers: {switch:?}", site + 1));
-            }
-            Err(Failure { seed, what, story })
-        }
+        Err(what) => Err(run.failure(seed, what).await),
     }
 }
 
 impl Run {
-    fn new(world: &Arc<World>) -> Self {
+    /// Everything is off.
+    pub fn new(world: &Arc<World>) -> Self {
         let histories = Arc::<Histories>::default();
         let nodes = (0..world.sites()).map(|site| Node::new(world.clone(), histories.clone(), site)).collect();
         Self {
@@ -121,6 +124,18 @@ impl Run {
         }
     }
 
+    /// What did not hold, and when, with what is known of the cluster.
+    pub async fn failure(&self, seed: u64, what: String) -> Failure {
+        let what = format!("{what} (at {:.3} s)", self.world.now().as_secs_f64());
+        let mut story = self.world.story();
+        for (site, node) in self.nodes.iter().enumerate() {
+            let switch = node.look(|inside| (inside.reconciler.status(), inside.registrar.silent().clone())).await;
+            let store = node.store().map(|store| (store.status().role, store.read(|r| r.0.applied())));
+            story.push(format!("node {}: {store:?}, switch and silent routers: {switch:?}", site + 1));
+        }
+        Failure { seed, what, story }
+    }
+
     async fn all(&mut self, seed: u64) -> Result<Report, String> {
         let routers = usize::try_from(self.world.net.pick(2..MAX_ROUTERS as u64 + 1)).unwrap_or(2);
         for n in 0..routers {
@@ -129,17 +144,14 @@ impl Run {
             let at = Duration::from_millis(self.world.net.pick(500..3_500));
             self.plan(at, Due::Fault(Fault::RouterStart(n)));
         }
-        let drawn = faults::draw(seed, self.nodes.len(), routers, FAULTS_FROM, HEAL);
+        let drawn = faults::draw(seed, self.world.setup(), self.nodes.len(), routers, FAULTS_FROM, HEAL);
         if drawn.iter().any(|(_, fault)| matches!(fault, Fault::Forget(..))) {
             self.world.set_audits(4);
-        }
-        for site in 0..self.nodes.len() {
-            self.nodes[site].start().await?;
         }
         for (at, fault) in drawn {
             self.plan(at, Due::Fault(fault));
         }
-        self.plan(LOOK, Due::Look);
+        self.start().await?;
         self.plan(FAULTS_FROM, Due::Churn);
         self.until(HEAL).await?;
         self.heal().await?;
@@ -151,17 +163,27 @@ impl Run {
         Ok(Report { settled_after: settled - HEAL, simulated: self.world.now(), applied, digest })
     }
 
+    /// Turns all controllers on, and begins to look at them.
+    pub async fn start(&mut self) -> Result<(), String> {
+        for site in 0..self.nodes.len() {
+            self.nodes[site].start().await?;
+        }
+        self.plan(LOOK, Due::Look);
+        Ok(())
+    }
+
     fn site(&self) -> Site {
         usize::try_from(self.world.net.pick(0..self.nodes.len() as u64)).unwrap_or(0)
     }
 
-    fn plan(&mut self, at: Duration, due: Due) {
+    /// Something is due at a time.
+    pub fn plan(&mut self, at: Duration, due: Due) {
         self.count += 1;
         self.due.insert((at, self.count), due);
     }
 
     /// Lets time pass, with all that is due in it.
-    async fn until(&mut self, end: Duration) -> Result<(), String> {
+    pub async fn until(&mut self, end: Duration) -> Result<(), String> {
         while let Some(entry) = self.due.first_entry().filter(|e| e.key().0 <= end) {
             let ((at, _), due) = entry.remove_entry();
             tokio::time::sleep_until(self.world.at(at)).await;
@@ -185,7 +207,8 @@ impl Run {
         Ok(())
     }
 
-    async fn perform(&mut self, fault: Fault) -> Result<(), String> {
+    /// Something goes wrong, or right again, now.
+    pub async fn perform(&mut self, fault: Fault) -> Result<(), String> {
         let world = &self.world;
         match fault {
             Fault::Cut(pairs, cut) => pairs.into_iter().for_each(|(from, to)| world.net.cut(from, to, cut)),
@@ -213,8 +236,37 @@ impl Run {
             Fault::RouterMove(n, site) => self.routers[n].route(site),
             Fault::Refuse(site, updates) => world.switch(site).refuses += updates,
             Fault::Forget(site, updates) => world.switch(site).forgets += updates,
+            Fault::Sever(site, severed) => world.net.sever(site, severed),
+            Fault::Stall(site, time) => world.net.stall(site, time),
+            Fault::RouterDrain(n, drains) => self.routers[n].drain(drains),
+            Fault::Drain(n, draining) => {
+                self.propose(|at| Command::Drain { at, key: router::key(n), draining });
+            }
+            Fault::Revoke(n, providers) => {
+                let chain = self.histories.chain(&router::key(n));
+                // One that never got to register has no key that anybody knows.
+                if let Some(&fingerprint) = chain.get(usize::from(providers)) {
+                    self.propose(|at| Command::Revoke { at, fingerprint, note: format!("router {n}'s") });
+                }
+            }
+            Fault::Wipe(site) => {
+                self.nodes[site].crash();
+                self.nodes[site].wipe();
+            }
         }
         Ok(())
+    }
+
+    /// An operator asks for something through some controller, and takes it as it comes.
+    fn propose(&self, command: impl FnOnce(u64) -> Command) {
+        let site = self.site();
+        let Some(store) = self.nodes[site].store().cloned() else { return };
+        let world = self.world.clone();
+        let command = command(u64::try_from(world.wall(Clock::Site(site)).as_millis()).unwrap_or(u64::MAX));
+        tokio::spawn(async move {
+            let outcome = store.propose(command.clone(), PATIENCE).await;
+            world.tell(|| format!("{command:?} through node {}: {outcome:?}", site + 1));
+        });
     }
 
     fn switch_on(&self, site: Site) {
@@ -243,7 +295,7 @@ impl Run {
         tokio::spawn(async move {
             let version = config.version;
             let command = Command::PutConfig { at: 0, config };
-            let outcome = store.propose(command, Duration::from_secs(3)).await;
+            let outcome = store.propose(command, PATIENCE).await;
             world.tell(|| format!("configuration {version} with {moved} through node {}: {outcome:?}", site + 1));
             if let Ok((_, Reply::Done)) = outcome {
                 histories.acknowledged(version, moved);
@@ -271,7 +323,7 @@ impl Run {
     }
 
     /// Waits until all is as it should be. Returns when that was.
-    async fn settle(&mut self) -> Result<Duration, String> {
+    pub async fn settle(&mut self) -> Result<Duration, String> {
         let patience = self.world.now() + SETTLE;
         loop {
             let settled = check::settled(&self.world, &self.histories, &self.nodes, &self.routers).await;

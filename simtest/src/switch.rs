@@ -146,6 +146,11 @@ impl Switch {
         self.boot != 0 && self.entries == *plan.entries() && self.rates == *plan.punt_rates() && self.foreign.is_empty()
     }
 
+    /// What is in its tables.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
     /// An epoch in which two controllers wrote, if there is one.
     pub fn written_by_two(&self) -> Option<u64> {
         self.writers.iter().find(|(_, nodes)| nodes.len() > 1).map(|(epoch, _)| *epoch)

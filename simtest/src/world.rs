@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::net::{Net, Site};
+use crate::setup::Setup;
 use crate::switch::Switch;
 
 /// The wall clock at the start: 2027-01-15, inside the certificates' validity.
@@ -45,6 +46,7 @@ pub struct Port {
 pub struct World {
     /// The network.
     pub net: Arc<Net>,
+    setup: Setup,
     start: Instant,
     switches: Vec<Mutex<Switch>>,
     /// Rises when a switch starts, stops or gets another primary.
@@ -72,7 +74,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl World {
     /// All switches are on and empty.
-    pub fn new(seed: u64, sites: usize, aloud: bool) -> Arc<Self> {
+    pub fn new(seed: u64, sites: usize, setup: Setup, aloud: bool) -> Arc<Self> {
         let switch = || {
             let mut switch = Switch::default();
             switch.start();
@@ -80,6 +82,7 @@ impl World {
         };
         Arc::new(Self {
             net: Net::new(seed, sites),
+            setup,
             start: Instant::now(),
             switches: (0..sites).map(|_| switch()).collect(),
             turns: (0..sites).map(|_| watch::channel(0).0).collect(),
@@ -89,6 +92,11 @@ impl World {
             audit_s: AtomicU64::new(3_600),
             aloud,
         })
+    }
+
+    /// What the cluster is configured to do.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// Since the start.

@@ -3,26 +3,22 @@
 //! `DMUX_SIM_SEEDS=FROM..TO` runs others, `DMUX_SIM_SEED=N` one of them aloud:
 //! `DMUX_SIM_SEED=17 cargo test -p dmux-simtest --test seeds -- --nocapture`
 
+mod common;
+
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use dmux_simtest::{Failure, Report, entropy, run};
+use dmux_simtest::{Failure, Report, run};
 
 const SEEDS: Range<u64> = 0..1_000;
 /// Failures that are told in full.
 const MAX_TOLD: usize = 3;
 
-/// One seed, on a thread of its own: what a thread has drawn before would show.
 fn one(seed: u64, aloud: bool) -> Result<Report, Failure> {
-    let thread = std::thread::spawn(move || {
-        entropy::seed_thread(seed);
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build().expect("a runtime without IO");
-        runtime.block_on(run(seed, aloud))
-    });
-    thread.join().unwrap_or_else(|_| Err(Failure { seed, what: "it panicked".into(), story: Vec::new() }))
+    let panicked = || Err(Failure { seed, what: "it panicked".into(), story: Vec::new() });
+    common::simulated(seed, move || run(seed, aloud)).unwrap_or_else(panicked)
 }
 
 fn wanted() -> Range<u64> {
