@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use dmux_controller::model::{Command, Gateway, Model, Registration, RegistrationKey};
+use dmux_controller::model::{Command, Config, Gateway, Model, Policy, ProtocolConfig, Registration, RegistrationKey};
 use dmux_controller::plan::{Action, Event, Planner, ReadBack, Reconciler, ReconcilerOptions, SiteConfig};
 use dmux_controller::runtime::{read_back, write};
 use dmux_controller::selection::{Local, Selection};
@@ -50,10 +50,18 @@ next_hops = ["upstream"]
 struct Spread {
     name: &'static str,
     protocols: u16,
+    policy: Policy,
+    /// One router in a hundred drains.
+    drains: bool,
 }
 
-const SPREADS: [Spread; 2] =
-    [Spread { name: "one protocol", protocols: 1 }, Spread { name: "200 protocols", protocols: 200 }];
+const PLAIN: Spread = Spread { name: "one protocol", protocols: 1, policy: Policy::Closest, drains: false };
+const SPREADS: [Spread; 2] = [PLAIN, Spread { name: "200 protocols", protocols: 200, ..PLAIN }];
+/// Further ones, of which only one more is measured: what a change costs depends on these, the rest does not.
+const CHANGES: [Spread; 2] = [
+    Spread { name: "some of which drain", drains: true, ..PLAIN },
+    Spread { name: "closest-router", policy: Policy::ClosestRouter, ..PLAIN },
+];
 
 /// Measures the section.
 pub fn measure(options: &Options, pipeline: &Pipeline, dir: &Path) -> Result<Section> {
@@ -68,14 +76,7 @@ pub fn measure(options: &Options, pipeline: &Pipeline, dir: &Path) -> Result<Sec
         section.rows.push(alone(what, "MB", vec![bytes as f64 / 1e6]));
         drop(node);
 
-        for count in [FEW, MANY] {
-            let mut samples = Vec::new();
-            for _ in 0..repetitions {
-                samples.push(one_more(spread, count)?.as_secs_f64() * 1e6);
-            }
-            let what = format!("one more than {count}, {}", spread.name);
-            section.rows.push(alone(what, "µs", samples));
-        }
+        one_more_rows(spread, repetitions, &mut section)?;
 
         let model = model(spread, MANY)?;
         let mut samples = Vec::new();
@@ -86,6 +87,10 @@ pub fn measure(options: &Options, pipeline: &Pipeline, dir: &Path) -> Result<Sec
             ensure!(planner.plan().entries().len() > 2 * MANY as usize, "the plan is too small");
         }
         section.rows.push(alone(format!("plan from nothing, {}", spread.name), "s", samples));
+    }
+
+    for spread in CHANGES {
+        one_more_rows(spread, repetitions, &mut section)?;
     }
 
     section.rows.push(keepalives::measure(repetitions, dir)?);
@@ -123,6 +128,18 @@ pub fn measure(options: &Options, pipeline: &Pipeline, dir: &Path) -> Result<Sec
     Ok(section)
 }
 
+fn one_more_rows(spread: Spread, repetitions: u32, section: &mut Section) -> Result<()> {
+    for count in [FEW, MANY] {
+        let mut samples = Vec::new();
+        for _ in 0..repetitions {
+            samples.push(one_more(spread, count)?.as_secs_f64() * 1e6);
+        }
+        let what = format!("one more than {count}, {}", spread.name);
+        section.rows.push(Row::alone(what, "µs", Better::Lower, Cell::samples(samples)));
+    }
+    Ok(())
+}
+
 fn site() -> Result<SiteConfig> {
     Ok(SiteConfig::parse(SITE)?)
 }
@@ -142,7 +159,7 @@ fn registration(spread: Spread, n: u32) -> Registration {
         registered_at: 0,
         not_after: 0,
         chain: Vec::new(),
-        draining: None,
+        draining: (spread.drains && n % 100 < 2).then_some(1),
     }
 }
 
@@ -154,7 +171,15 @@ fn apply(model: &mut Model, command: &Command) -> Result<()> {
 }
 
 fn register(model: &mut Model, spread: Spread, n: u32) -> Result<()> {
-    apply(model, &Command::Register { at: 0, registration: registration(spread, n) })
+    let registration = registration(spread, n);
+    let (key, gateway) = (registration.key, registration.gateway);
+    apply(model, &Command::Register { at: 0, registration })?;
+    if spread.policy == Policy::ClosestRouter {
+        // Half of them are within the hysteresis of the closest.
+        let samples = vec![(key, 5_000 + n % 1_000 * 2)];
+        apply(model, &Command::RecordRouterRtts { at: 0, gateway, samples })?;
+    }
+    Ok(())
 }
 
 fn model(spread: Spread, count: u32) -> Result<Model> {
@@ -168,6 +193,12 @@ fn model(spread: Spread, count: u32) -> Result<Model> {
             node: id.into(),
         };
         apply(&mut model, &Command::PutGateway { at: 0, gateway })?;
+    }
+    let protocols = [(ProtocolId(1), ProtocolConfig { policy: spread.policy, ..ProtocolConfig::default() })];
+    if spread.policy != Policy::default() {
+        let config = model.config().clone();
+        let config = Config { version: config.version + 1, protocols: protocols.into(), ..config };
+        apply(&mut model, &Command::PutConfig { at: 0, config })?;
     }
     for n in 0..count {
         register(&mut model, spread, n)?;
