@@ -63,7 +63,7 @@ pub async fn run(args: ConfigArgs) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("no controller answers at {}: give another address with --api", args.api))?;
     let mut client = DmuxClient::new(channel);
-    let current = client.get_config(GetRequest { local: false }).await?.into_inner();
+    let current = client.get_config(GetRequest::default()).await?.into_inner();
     let text = match args.command {
         Command::Get { json: true } => serde_json::to_string_pretty(&current).context("encoding the answer as JSON")?,
         Command::Get { json: false } => shown(&current),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use clap::Args;
-use dmux_controller::api::v1::{Considered, ExplainRequest, Explanation, Proof};
+use dmux_controller::api::v1::{Considered, Draining, ExplainRequest, Explanation, Proof};
 use dmux_wire::{ProtocolId, ProviderId};
 
 use crate::api_client::{ApiArgs, Format, micros, refused, table, to_json};
@@ -82,6 +82,9 @@ pub fn text(answer: &Explanation) -> String {
             let _ = writeln!(out, "chosen: none");
         }
     }
+    if let Some(draining) = &answer.draining {
+        let _ = writeln!(out, "        {}", leaving(draining));
+    }
     if answer.suspect {
         let _ = writeln!(out, "        its gateway does not answer, and no gateway that does has a router");
     }
@@ -91,6 +94,24 @@ pub fn text(answer: &Explanation) -> String {
     let _ = write!(out, "\n{}", rejected(answer));
     let _ = write!(out, "\n{}", proof(answer));
     out.trim_end().to_owned()
+}
+
+/// Which of a draining router and its heir the client belongs to, and how that is known.
+fn leaving(draining: &Draining) -> String {
+    let name = |r: &Option<Considered>| r.as_ref().map_or_else(|| "a router that is gone".into(), router);
+    let [leaves, heir] = [&draining.router, &draining.heir].map(name);
+    let seconds = |ms: u64| format!("{:.0} s", ms as f64 / 1000.0);
+    let silent = draining.silent_ms.map_or_else(String::new, seconds);
+    let idle = seconds(draining.idle_ms);
+    let is = match draining.client.as_str() {
+        "present" => format!("this client is one of its, heard {silent} ago, and stays until it is silent for {idle}"),
+        "idle" => format!("this client was one of its, but has been silent for {silent}, longer than {idle}"),
+        "new" => "this client never was one of its".into(),
+        "learning" => "everybody that sends now counts as one of its clients".into(),
+        _ => "whether this client is one of its could not be found out, so it is taken for new".into(),
+    };
+    let cell = if draining.cell_read { format!(" (cell {} of client_seen)", draining.cell) } else { String::new() };
+    format!("{leaves} drains and leaves the bucket to {heir}: {is}{cell}")
 }
 
 fn router(router: &Considered) -> String {
@@ -172,6 +193,24 @@ mod tests {
         for words in ["chosen: none", "dropped: no_router", "to router 1", "DIFFERS", "writing"] {
             assert!(text.contains(words), "{words}: {text}");
         }
+    }
+
+    #[test]
+    fn of_a_bucket_that_is_being_left_it_says_whose_the_client_is() {
+        let considered = |index, name: &str| Some(Considered { index, name: name.into(), ..Considered::default() });
+        let said = |client: &str, silent_ms, cell_read| {
+            let (router, heir) = (considered(3, "old"), considered(4, "new"));
+            let draining =
+                Draining { router, heir, client: client.into(), silent_ms, idle_ms: 600_000, cell: 77, cell_read };
+            text(&Explanation { draining: Some(draining), ..Explanation::default() })
+        };
+        let present = said("present", Some(4_194), true);
+        assert!(present.contains("router 3 old") && present.contains("to router 4 new"), "{present}");
+        assert!(present.contains("heard 4 s ago") && present.contains("silent for 600 s"), "{present}");
+        assert!(present.contains("cell 77 of client_seen"), "{present}");
+        assert!(said("new", None, true).contains("never was one of its"));
+        let unknown = said("unknown", None, false);
+        assert!(unknown.contains("could not be found out") && !unknown.contains("cell 77"), "{unknown}");
     }
 
     #[test]

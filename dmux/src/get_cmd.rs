@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use dmux_controller::api::v1::{Gateway, GetRequest, Latency, Revocation, Router, Switch, TableUse};
+use dmux_controller::api::v1::{Coordinate, Gateway, GetRequest, Latencies, Revocation, Router, Switch, TableUse};
 
 use crate::api_client::{ApiArgs, micros, refused, table, to_json};
 
@@ -13,8 +13,10 @@ pub enum Resource {
     Gateways,
     /// The registered IPvN routers.
     Routers,
-    /// Round trips between gateways, measured by their switches.
+    /// Round trips between gateways: measured by their switches, or reckoned from network coordinates.
     Latencies,
+    /// Network coordinates, from which distances are reckoned that nobody measures.
+    Coordinates,
     /// The switches: whole or not, table use, drops per reason, what was refused.
     Switches,
     /// Keys of certificates that are revoked.
@@ -45,12 +47,15 @@ pub struct GetArgs {
     /// Only what the asked controller has itself (switches: its own).
     #[arg(long)]
     local: bool,
+    /// Latencies: only those of this gateway.
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
+    gateway: Option<u16>,
 }
 
 /// Asks and prints.
 pub async fn run(args: GetArgs) -> anyhow::Result<()> {
     let mut client = args.api.connect().await?;
-    let request = GetRequest { local: args.local };
+    let request = GetRequest { local: args.local, gateway: args.gateway.unwrap_or(0).into() };
     let (json, wide) = (args.output == Output::Json, args.output == Output::Wide);
     let text = match args.resource {
         Resource::Gateways => {
@@ -63,7 +68,11 @@ pub async fn run(args: GetArgs) -> anyhow::Result<()> {
         }
         Resource::Latencies => {
             let answer = client.get_latencies(request).await.map_err(refused)?.into_inner();
-            if json { to_json(&answer.latencies)? } else { latencies(&answer.latencies, wide) }
+            if json { to_json(&answer.latencies)? } else { latencies(&answer, wide) }
+        }
+        Resource::Coordinates => {
+            let answer = client.get_latencies(request).await.map_err(refused)?.into_inner();
+            if json { to_json(&answer.coordinates)? } else { coordinates(&answer.coordinates, wide) }
         }
         Resource::Switches => {
             let answer = client.get_switches(request).await.map_err(refused)?.into_inner();
@@ -166,16 +175,47 @@ fn in_time(at_ms: u64) -> String {
     format!("in {} s", at_ms.saturating_sub(now).div_ceil(1000))
 }
 
-fn latencies(list: &[Latency], wide: bool) -> String {
-    let mut t = Columns::new(&["FROM", "TO", "RTT", "LOSS", "AGE"], &["MEASURED"], wide);
-    for l in list {
+fn latencies(all: &Latencies, wide: bool) -> String {
+    let or = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let mut t = Columns::new(&["FROM", "TO", "RTT", "KNOWN", "LOSS", "AGE"], &["RECKONED", "ERROR", "MEASURED"], wide);
+    for l in &all.latencies {
+        let measured = (l.measured_at_ms > 0).then_some(l.measured_at_ms);
         t.row([
             l.from.to_string(),
             l.to.to_string(),
             micros(l.rtt_us),
-            format!("{:.1} %", f64::from(l.loss_permille) / 10.0),
-            age(l.measured_at_ms),
-            format!("{} ms", l.measured_at_ms),
+            l.source.clone(),
+            or(measured.map(|_| percent(l.loss_permille))),
+            or(measured.map(age)),
+            or(l.reckoned_us.map(micros)),
+            or(l.error_permille.map(percent)),
+            or(measured.map(|at| format!("{at} ms"))),
+        ]);
+    }
+    let mut text = t.text();
+    if all.left_out > 0 {
+        text += &format!("\nand {} more: ask for one gateway's with --gateway", all.left_out);
+    }
+    if wide && !all.coordinates.is_empty() {
+        text += &format!("\n\n{}", coordinates(&all.coordinates, wide));
+    }
+    text
+}
+
+fn percent(permille: u32) -> String {
+    format!("{:.1} %", f64::from(permille) / 10.0)
+}
+
+fn coordinates(list: &[Coordinate], wide: bool) -> String {
+    let mut t = Columns::new(&["GATEWAY", "POSITION/µs", "HEIGHT", "ERROR"], &["TRUSTED"], wide);
+    for c in list {
+        let position: Vec<_> = c.position_us.iter().map(i32::to_string).collect();
+        t.row([
+            c.gateway.to_string(),
+            position.join(", "),
+            micros(c.height_us),
+            percent(c.error_permille),
+            if c.trusted { "yes" } else { "no" }.into(),
         ]);
     }
     t.text()
@@ -212,6 +252,8 @@ fn switches(list: &[Switch], wide: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dmux_controller::api::v1::Latency;
+
     use super::*;
 
     #[test]
@@ -231,6 +273,34 @@ mod tests {
         for (narrow, wide) in narrow.lines().zip(wide.lines()) {
             assert!(wide.starts_with(narrow.trim_end()), "{narrow}\n{wide}");
         }
+    }
+
+    #[test]
+    fn distances_say_how_they_are_known_and_a_wide_table_from_what_they_are_reckoned() {
+        let measured = Latency { from: 1, to: 2, rtt_us: 11_500, source: "measured".into(), ..Latency::default() };
+        let reckoned = Latency {
+            from: 2,
+            to: 3,
+            rtt_us: 12_000,
+            source: "reckoned".into(),
+            reckoned_us: Some(12_000),
+            error_permille: Some(123),
+            ..Latency::default()
+        };
+        let coordinate = Coordinate {
+            gateway: 3,
+            position_us: vec![-20_000, 5],
+            height_us: 1_000,
+            error_permille: 9,
+            trusted: true,
+        };
+        let all = Latencies { latencies: vec![measured, reckoned], coordinates: vec![coordinate], left_out: 4 };
+        let line = |text: &str, word: &str| text.lines().find(|l| l.contains(word)).unwrap_or_default().to_owned();
+        let [narrow, wide] = [false, true].map(|wide| latencies(&all, wide));
+        assert!(line(&narrow, "reckoned").contains("12.0 ms") && narrow.contains("and 4 more"), "{narrow}");
+        assert!(!narrow.contains("12.3 %") && !narrow.contains("-20000"), "{narrow}");
+        assert!(line(&wide, "reckoned").contains("12.3 %"), "{wide}");
+        assert!(line(&wide, "-20000").contains("-20000, 5") && line(&wide, "-20000").contains("0.9 %"), "{wide}");
     }
 
     #[test]

@@ -162,6 +162,43 @@ fn an_entry_that_somebody_took_away_is_shown_and_a_switch_that_is_gone_is_no_pro
     assert_eq!(explained.switch_state, "disconnected");
 }
 
+#[test]
+fn whose_a_client_is_while_its_router_drains_is_read_from_the_switch() {
+    let mut gateway = Gateway::start(3);
+    let _routers = [gateway.named_router(2, "r2", 7), gateway.named_router(3, "r3", 7)];
+    synced(&gateway, 2);
+    let explain = |client| gateway.api.explain(request(client, 0)).expect("an explanation");
+    let leaves = "203.0.113.2:4000";
+    let mut clients = (1..=60).map(|last| client_address(1, last)).filter(|&c| chosen(&explain(c)) == leaves);
+    let (present, new) = clients.next().zip(clients.next()).expect("two clients of one router");
+
+    let api = gateway.api.address().to_string();
+    succeed(&["drain", "--router", leaves, "--protocol", "41", "--api", &api]);
+    let client_is = |client, what: &str| {
+        let explained = explain(client);
+        explained.draining.as_ref().is_some_and(|d| d.client == what).then_some(explained)
+    };
+    let explained = wait("the switch learns", || client_is(present, "learning"));
+    assert_eq!((chosen(&explained).as_str(), explained.draining.map(|d| d.cell_read)), (leaves, Some(false)));
+    // One of the two sends meanwhile.
+    wait("the switch has learnt who is there", || {
+        lands_at(&gateway, present, 1);
+        client_is(new, "new")
+    });
+    for (client, is, reason) in [(present, "present", "kept_by_draining"), (new, "new", "draining")] {
+        let explained = explain(client);
+        let draining = explained.draining.as_ref().expect("its bucket is left");
+        assert_eq!((draining.client.as_str(), draining.cell_read), (is, true), "{explained:#?}");
+        assert_eq!(draining.silent_ms.is_some(), is == "present");
+        assert_eq!(explained.rejected[0].reason, reason, "{explained:#?}");
+        assert_eq!(chosen(&explained), lands_at(&gateway, client, 1), "{explained:#?}");
+        assert_eq!(chosen(&explained) == leaves, is == "present");
+        assert!(!explained.differs, "{explained:#?}");
+    }
+    let text = succeed(&["explain", "--client", &new.to_string(), "--protocol", "41", "--api", &api]);
+    assert!(text.contains("never was one of its") && text.contains("of client_seen"), "{text}");
+}
+
 /// The id of a table of the gateway program.
 fn table_id(name: &str) -> u32 {
     let text = include_str!("../../bmv2-configs/gateway.p4info.txtpb");

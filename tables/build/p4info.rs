@@ -24,6 +24,8 @@ pub struct P4Info {
     pub meters: Vec<Array>,
     #[prost(message, repeated, tag = "9")]
     pub headers: Vec<Header>,
+    #[prost(message, repeated, tag = "11")]
+    pub registers: Vec<Array>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -150,7 +150,7 @@ impl Stage {
         let api = format!("http://{}", self.world.api(1)?);
         let mut client = DmuxClient::connect(api).await?;
         let adopted = wait("the router is another gateway's", async || {
-            let routers = client.get_routers(GetRequest { local: false }).await.ok()?.into_inner().routers;
+            let routers = client.get_routers(GetRequest::default()).await.ok()?.into_inner().routers;
             let own = routers.iter().find(|r| r.provider == provider(2).0)?;
             (own.gateway != 2).then(Instant::now)
         })
@@ -163,7 +163,7 @@ impl Stage {
         // The router goes home: anycast takes its keepalives to site 2 again.
         let mut client = DmuxClient::connect(format!("http://{}", self.world.api(1)?)).await?;
         wait("the router is back at site 2", async || {
-            let routers = client.get_routers(GetRequest { local: false }).await.ok()?.into_inner().routers;
+            let routers = client.get_routers(GetRequest::default()).await.ok()?.into_inner().routers;
             routers.iter().any(|r| r.provider == provider(2).0 && r.gateway == 2).then_some(())
         })
         .await?;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use dmux_wire::{GatewayId, ProviderId};
 
-pub use walk::{Hop, Lookup, Outcome, Walk};
+pub use walk::{Hop, Leaving, Lookup, Outcome, Presence, Walk};
 
-use crate::model::{Destination, Model, Policy, Registered, RegistrationKey, RouterIndex};
+use crate::model::{Destination, Fingerprint, Model, Policy, Registered, RegistrationKey, RevokedRouter};
 use crate::selection::{Choice, Distance, Distances, Local, Members, members};
 
 /// Rejected routers that an explanation lists at most; the others are counted.
@@ -69,6 +69,13 @@ pub enum Reason {
         /// The client's bucket.
         bucket: u16,
     },
+    /// New clients of the bucket are its; this one still is the draining router's.
+    KeptByDraining,
+    /// A key of its certificates was revoked: it is registered no more.
+    Revoked {
+        /// Which.
+        key: Fingerprint,
+    },
     /// It should be chosen, but the plan does not have it yet.
     NotPlannedYet,
 }
@@ -87,6 +94,8 @@ impl Reason {
             Self::Unmeasured => "unmeasured",
             Self::AsFar => "as_far",
             Self::OtherBucket { .. } => "other_bucket",
+            Self::KeptByDraining => "kept_by_draining",
+            Self::Revoked { .. } => "revoked",
             Self::NotPlannedYet => "not_planned_yet",
         }
     }
@@ -108,6 +117,10 @@ impl fmt::Display for Reason {
             Self::Unmeasured => f.write_str("how far it is is not known"),
             Self::AsFar => f.write_str("it is as far as the chosen one, which came first"),
             Self::OtherBucket { bucket } => write!(f, "bucket {bucket} of the set is another router's"),
+            Self::KeptByDraining => {
+                f.write_str("new clients of the bucket are its, and the draining router keeps this one")
+            }
+            Self::Revoked { key } => write!(f, "key {key} of its certificates is revoked"),
             Self::NotPlannedYet => f.write_str("it has just become a candidate: the plan is being changed"),
         }
     }
@@ -137,17 +150,18 @@ pub struct Explanation {
     pub left_out: usize,
     /// Those of the protocol that are held out and have gone meanwhile: they may not register yet. At most [`MAX_REJECTED`].
     pub held_out: Vec<RegistrationKey>,
+    /// Those of the protocol that went with a revoked key, which is beside them. At most [`MAX_REJECTED`].
+    pub revoked: Vec<(RevokedRouter, Fingerprint)>,
 }
 
-/// Gives every router of the protocol its reason. `planned` is the router that the plan gives the client's packets to
-/// ([`Walk::router`]), `bucket` the client's in its set, `choice` what was chosen for the destination.
+/// Gives every router of the protocol its reason. `planned` is where the plan takes the client's packets, `choice` what was
+/// chosen for the destination.
 pub fn explain(
     model: &Model,
     local: &Local,
     destination: Destination,
     choice: Option<&Choice>,
-    planned: Option<RouterIndex>,
-    bucket: Option<u16>,
+    planned: &Walk,
 ) -> Explanation {
     let distances = Distances::new(model, local);
     let of_protocol = Destination::any(destination.protocol);
@@ -158,7 +172,7 @@ pub fn explain(
     });
     let mut all: Vec<&Registered> =
         gateways.into_iter().flat_map(|gateway| model.serving(of_protocol, gateway)).collect();
-    let chosen = planned.and_then(|index| all.iter().position(|registered| registered.router == index));
+    let chosen = planned.router().and_then(|index| all.iter().position(|registered| registered.router == index));
     let chosen = chosen.map(|at| all.remove(at));
     let policy = model.config().protocol(destination.protocol).policy;
     let judge = Judge {
@@ -170,7 +184,7 @@ pub fn explain(
         choice,
         members: choice.map(|choice| members(model, local, destination, &choice.pool)).unwrap_or_default(),
         chosen,
-        bucket,
+        planned,
     };
     let left_out = all.len().saturating_sub(MAX_REJECTED);
     all.truncate(MAX_REJECTED);
@@ -181,7 +195,9 @@ pub fn explain(
     let distance = choice.and_then(|choice| measured(distances.to(choice.gateway)));
     let gone = |key: &&RegistrationKey| key.protocol == destination.protocol && model.registration(key).is_none();
     let held_out = local.dampened.iter().filter(gone).take(MAX_REJECTED).copied().collect();
-    Explanation { chosen: chosen.cloned(), policy, distance, rejected, left_out, held_out }
+    let revoked = model.revoked_routers(destination.protocol).take(MAX_REJECTED);
+    let revoked = revoked.map(|(key, router)| (router.clone(), *key)).collect();
+    Explanation { chosen: chosen.cloned(), policy, distance, rejected, left_out, held_out, revoked }
 }
 
 /// What is looked at to find a reason.
@@ -195,7 +211,7 @@ struct Judge<'a> {
     /// Those that share the clients.
     members: Members,
     chosen: Option<&'a Registered>,
-    bucket: Option<u16>,
+    planned: &'a Walk,
 }
 
 impl Judge<'_> {
@@ -213,7 +229,11 @@ impl Judge<'_> {
         let reason = match self.choice {
             None => Reason::NotPlannedYet,
             Some(_) if self.members.get(&registration.key).is_some() => {
-                self.bucket.map_or(Reason::NotPlannedYet, |bucket| Reason::OtherBucket { bucket })
+                match (self.planned.leaving(), self.planned.bucket()) {
+                    (Some(leaving), _) if leaving.heir == registered.router => Reason::KeptByDraining,
+                    (_, Some(bucket)) => Reason::OtherBucket { bucket },
+                    (_, None) => Reason::NotPlannedYet,
+                }
             }
             // What the policy goes by decides between members of the pool, and between gateways.
             Some(choice) => match self.chosen {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Command, Gateway, Ipv4Prefix, ProtocolConfig, Registration, RegistrationKey};
-use crate::plan::{Plan, SiteConfig, plan};
+use crate::plan::{Plan, Planner, SiteConfig, plan};
 use crate::selection::Selection;
 
 const OWN: GatewayId = GatewayId(1);
@@ -96,7 +96,7 @@ fn planned(model: &Model, local: &Local, previous: &Selection) -> (Plan, Selecti
 }
 
 fn walk(plan: &Plan, question: Question) -> Walk {
-    Walk::through(question, |key| plan.entries().get(key).copied())
+    Walk::through(question, Presence::New, |key| plan.entries().get(key).copied())
 }
 
 /// What is explained after planning from `previous`: the chosen router's name, and each rejected one's with the reason.
@@ -105,7 +105,7 @@ fn explained(model: &Model, local: &Local, previous: &Selection, provider: u32) 
     let question = question(CLIENT, provider);
     let walk = walk(&plan, question);
     let choice = selection.get(question.destination);
-    let explained = explain(model, local, question.destination, choice, walk.router(), walk.bucket());
+    let explained = explain(model, local, question.destination, choice, &walk);
     let name = |registered: &Registered| registered.registration.name.clone();
     let chosen = explained.chosen.as_ref().map(name).unwrap_or_default();
     (chosen, explained.rejected.iter().map(|r| (name(&r.registered), r.reason)).collect())
@@ -187,7 +187,8 @@ fn a_router_that_is_held_out_is_rejected_for_that_before_its_silence() {
     // One that has gone has no registration to be rejected, but is not forgotten.
     let gone = registration(9, 7, 2).key;
     local.dampened.insert(gone);
-    let explained = explain(&model, &local, Destination::any(P41), None, None, None);
+    let nowhere = Walk::new(question(CLIENT, 1));
+    let explained = explain(&model, &local, Destination::any(P41), None, &nowhere);
     assert_eq!(explained.held_out, [gone]);
 }
 
@@ -223,7 +224,7 @@ fn of_equal_routers_the_bucket_decides_and_every_client_gets_the_one_that_the_ta
         let walk = walk(&plan, question);
         let bucket = walk.bucket().expect("there is a set");
         let choice = selection.get(question.destination);
-        let explained = explain(&model, &local, question.destination, choice, walk.router(), Some(bucket));
+        let explained = explain(&model, &local, question.destination, choice, &walk);
         let chosen = explained.chosen.clone().expect("a router");
         assert_eq!(explained.rejected.len(), 2);
         assert!(explained.rejected.iter().all(|r| r.reason == Reason::OtherBucket { bucket }), "{explained:?}");
@@ -249,20 +250,85 @@ fn a_draining_router_of_the_chosen_gateway_is_rejected_for_that() {
 }
 
 #[test]
+fn whose_a_client_is_in_a_bucket_that_is_being_left_follows_from_what_the_switch_saw() {
+    let mut model = model(&[(1, 7, 1), (2, 7, 1)]);
+    let mut local = local(&[]);
+    let mut planner = Planner::new(SiteConfig::parse(SITE).unwrap(), &model, local.clone(), &Selection::default());
+    let question = question(CLIENT, 1);
+    let before = walk(planner.plan(), question).router().expect("a router");
+    let leaves = model.registrations().find(|r| r.router == before).expect("it is registered").registration.clone();
+    let drain = Command::Drain { at: 5, key: leaves.key, draining: true };
+    assert_eq!(model.apply(model.applied() + 1, &drain).refusal(), None);
+    planner.update(&model);
+    let told = |planner: &Planner, presence| {
+        let walk = Walk::through(question, presence, |key| planner.plan().entries().get(key).copied());
+        let explained = explain(
+            &model,
+            planner.local(),
+            question.destination,
+            planner.selection().get(question.destination),
+            &walk,
+        );
+        let rejected: Vec<_> = explained.rejected.iter().map(|r| r.reason).collect();
+        (walk.leaving().expect("the bucket is left").presence, explained.chosen.expect("a router").router, rejected)
+    };
+    let silent = Duration::from_secs(1);
+    let stays = |presence| (presence, before, vec![Reason::KeptByDraining]);
+    assert_eq!(told(&planner, Presence::New), stays(Presence::Learning), "everybody is taken for one of its");
+    local.learned.insert(leaves.key);
+    planner.observe(&model, local);
+    assert_eq!(told(&planner, Presence::Present { silent }), stays(Presence::Present { silent }));
+    for gone in [Presence::New, Presence::Idle { silent }, Presence::Unknown] {
+        let (presence, router, rejected) = told(&planner, gone);
+        assert_eq!((presence, rejected), (gone, vec![Reason::Draining]));
+        assert_ne!(router, before);
+    }
+}
+
+#[test]
+fn a_cell_of_clients_seen_is_read_as_the_switch_reads_it() {
+    let at = |ticks: u64| Some((ticks << 20) + 5);
+    let ticks = |n: u64| Duration::from_micros(n << 20);
+    assert_eq!(Presence::of(0, 10, at(7)), Presence::New);
+    // The cell holds the tick of the last packet and one.
+    assert_eq!(Presence::of(8, 10, at(7)), Presence::Present { silent: ticks(0) });
+    assert_eq!(Presence::of(8, 10, at(17)), Presence::Present { silent: ticks(10) });
+    assert_eq!(Presence::of(8, 10, at(18)), Presence::Idle { silent: ticks(11) });
+    assert_eq!(Presence::of(9, 10, at(7)), Presence::Present { silent: ticks(0) }, "written after the clock was read");
+    assert_eq!(Presence::of(8, 10, None), Presence::Unknown);
+}
+
+#[test]
+fn routers_that_went_with_a_revoked_key_are_told_until_they_come_again() {
+    let mut model = model(&[(1, 7, 1)]);
+    let key = Fingerprint([7; 32]);
+    let revoked = Registration { chain: vec![key], ..registration(2, 8, 1) };
+    let apply = |model: &mut Model, command| assert_eq!(model.apply(model.applied() + 1, &command).refusal(), None);
+    apply(&mut model, Command::Register { at: 0, registration: revoked.clone() });
+    apply(&mut model, Command::Revoke { at: 1, fingerprint: key, note: String::new() });
+    let told = |model: &Model| {
+        let explained = explain(model, &local(&[]), Destination::any(P41), None, &Walk::new(question(CLIENT, 1)));
+        explained
+            .revoked
+            .into_iter()
+            .map(|(router, by)| (router.key, router.name, router.provider.0, by))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&model), [(revoked.key, "r2".to_owned(), 8, key)]);
+    assert_eq!(Model::restore(&model.snapshot().unwrap()).as_ref(), Ok(&model));
+    let anew = Registration { chain: vec![Fingerprint([8; 32])], sequence: 11, ..revoked };
+    apply(&mut model, Command::Register { at: 2, registration: anew });
+    assert_eq!(told(&model), []);
+}
+
+#[test]
 fn more_rejected_routers_than_are_listed_are_counted() {
     let many: Vec<_> = (0..=255).map(|n| (n, 7, 2)).chain((0..20).map(|n| (n, 7, 3))).collect();
     let (model, local) = (model(&many), local(&[(2, 1_000), (3, 2_000)]));
     let (plan, selection) = planned(&model, &local, &Selection::default());
     let question = question(CLIENT, 1);
     let walk = walk(&plan, question);
-    let explained = explain(
-        &model,
-        &local,
-        question.destination,
-        selection.get(question.destination),
-        walk.router(),
-        walk.bucket(),
-    );
+    let explained = explain(&model, &local, question.destination, selection.get(question.destination), &walk);
     assert_eq!((explained.rejected.len(), explained.left_out), (MAX_REJECTED, 276 - 1 - MAX_REJECTED));
     assert!(explained.rejected[..255].iter().all(|r| r.registered.registration.gateway == GatewayId(2)));
 }
@@ -284,7 +350,7 @@ fn a_walk_ends_where_an_entry_is_missing_with_the_reason_that_the_switch_counts(
         ("ipv4_route", DropReason::NoIpv4Route),
         ("nexthop", DropReason::NoNexthop),
     ] {
-        let without = Walk::through(question(CLIENT, 1), |key| {
+        let without = Walk::through(question(CLIENT, 1), Presence::New, |key| {
             plan.entries().get(key).copied().filter(|entry| entry.key().table_name() != table)
         });
         assert_eq!(without.outcome(), Some(Outcome::Dropped(reason)), "{table}");
@@ -298,8 +364,8 @@ fn sources_that_no_client_has_do_not_get_in() {
     for client in ["127.0.0.1", "198.51.100.7", "192.0.2.1", "224.0.0.5"] {
         let walk = walk(&plan, question(client.parse().unwrap(), 1));
         assert_eq!(walk.outcome(), Some(Outcome::Dropped(DropReason::SpoofedSource)), "{client}");
-        let own =
-            Walk::through(Question { guarded: false, ..*walk.question() }, |key| plan.entries().get(key).copied());
+        let own = Question { guarded: false, ..*walk.question() };
+        let own = Walk::through(own, Presence::New, |key| plan.entries().get(key).copied());
         assert!(matches!(own.outcome(), Some(Outcome::Sent { .. })), "what the controller sends is not looked at");
     }
 }

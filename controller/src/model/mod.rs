@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod dampening;
 mod fingerprint;
+mod free;
 mod gateway;
 mod index;
 mod journal;
@@ -36,7 +37,7 @@ pub use journal::{Change, MAX_JOURNAL};
 pub use prefix::{Ipv4Prefix, PrefixError};
 pub use register::{MAX_TOMBSTONES, MOVE_HOLD_INTERVALS, TOMBSTONE_MS};
 pub use registration::{MAX_ROUTER_CHAIN, Registration, RegistrationKey};
-pub use revocation::{MAX_REVOCATION_NOTE, MAX_REVOCATIONS, Revocation};
+pub use revocation::{MAX_REVOCATION_NOTE, MAX_REVOCATIONS, MAX_REVOKED_ROUTERS, Revocation, RevokedRouter};
 pub use snapshot::{SNAPSHOT_VERSION, SnapshotError};
 pub use state::{
     Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, MAX_ROUTER_NAME, Model, Registered, RouterIndex, SetId,

@@ -216,7 +216,10 @@ impl Model {
             let heard_there = self.state.registrations.get(&key).is_some_and(|r| r.registration.gateway == gateway);
             let known = self.state.router_rtts.get(&key);
             if heard_there && known.is_none_or(|&known| is_news(known, rtt_us)) {
-                self.state.router_rtts.insert(key, rtt_us);
+                let old = self.state.router_rtts.insert(key, rtt_us);
+                if let Some(registered) = self.state.registrations.get(&key) {
+                    self.index.measured(registered, old, Some(rtt_us));
+                }
                 self.note(Change::Registration(key));
             }
         }
@@ -238,7 +241,7 @@ impl Model {
     fn replace(&mut self, key: RegistrationKey, new: Option<Registered>) {
         let old = self.state.registrations.remove(&key);
         if let Some(old) = &old {
-            self.index.remove(old);
+            self.index.remove(old, self.state.router_rtts.get(&key).copied());
         }
         let gateway = |registered: &Option<Registered>| registered.as_ref().map(|r| r.registration.gateway);
         if gateway(&old) != gateway(&new) {
@@ -246,7 +249,7 @@ impl Model {
             self.state.router_rtts.remove(&key);
         }
         if let Some(new) = &new {
-            self.index.insert(new);
+            self.index.insert(new, self.state.router_rtts.get(&key).copied());
             self.state.registrations.insert(key, new.clone());
         } else {
             self.state.drains.remove(&key);
@@ -276,7 +279,7 @@ impl Model {
     }
 
     fn allocate_router(&mut self) -> Result<RouterIndex, Refusal> {
-        let free = self.index.free_router(self.state.last_router, MAX_REGISTRATIONS as u32);
+        let free = self.index.free_router(self.state.last_router);
         let index = free.ok_or(Refusal::TooManyRegistrations(MAX_REGISTRATIONS))?;
         self.state.last_router = index;
         Ok(RouterIndex(index))

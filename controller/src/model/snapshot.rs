@@ -12,7 +12,7 @@ use super::state::State;
 use super::{Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, Model};
 
 /// The version that this program writes, and the only one that it reads.
-pub const SNAPSHOT_VERSION: u8 = 9;
+pub const SNAPSHOT_VERSION: u8 = 10;
 const HEADER: usize = 5;
 
 /// Why bytes are not a snapshot.
@@ -98,7 +98,7 @@ fn index_of(state: &State) -> Result<Index, SnapshotError> {
             return inconsistent("a router index is out of range or used twice");
         }
         served.extend(Destination::served_by(&registered.registration));
-        index.insert(registered);
+        index.insert(registered, state.router_rtts.get(key).copied());
     }
     let ids: std::collections::BTreeSet<_> = state.sets.values().collect();
     if ids.len() != state.sets.len() || ids.iter().any(|id| !(1..=MAX_DESTINATIONS as u32).contains(&id.0)) {

@@ -210,6 +210,22 @@ impl Model {
         self.index.draining().filter_map(|key| self.state.registrations.get(key))
     }
 
+    /// Whether a registration that serves the destination keeps its clients and gets no new ones.
+    pub fn drains(&self, destination: Destination) -> bool {
+        self.index.drains(destination)
+    }
+
+    /// Whether all registrations at a gateway that serve the destination do.
+    pub fn all_drain(&self, destination: Destination, gateway: GatewayId) -> bool {
+        self.index.all_drain(destination, gateway)
+    }
+
+    /// The registrations at one gateway that serve the destination and whose way from it is known, in µs, the closest first.
+    pub fn closest(&self, destination: Destination, gateway: GatewayId) -> impl Iterator<Item = (u32, &Registered)> {
+        let closest = self.index.closest(destination, gateway);
+        closest.filter_map(|(rtt, key)| Some((*rtt, self.state.registrations.get(key)?)))
+    }
+
     /// The recorded round trip in µs between a router and the gateway that hears it.
     pub fn router_rtt(&self, key: &RegistrationKey) -> Option<u32> {
         self.state.router_rtts.get(key).copied()

@@ -437,7 +437,7 @@ impl Reconciler {
         Status {
             state: self.state,
             detail,
-            entries: self.actual.entries.len(),
+            entries: self.actual.entries().len(),
             pending: self.queue.len() + self.touched.len() + self.under_way_len(),
             refused: self.failures.len(),
             resyncs: self.resyncs,
@@ -447,7 +447,12 @@ impl Reconciler {
 
     /// The entries that the switch is known to hold, by key.
     pub fn held(&self) -> &BTreeMap<Key, Entry> {
-        &self.actual.entries
+        self.actual.entries()
+    }
+
+    /// How many entries each table is known to hold, by its id.
+    pub fn table_use(&self) -> &BTreeMap<u32, u64> {
+        self.actual.counts()
     }
 
     fn under_way_len(&self) -> usize {

@@ -6,16 +6,14 @@ use dmux_wire::GatewayId;
 
 use super::entries::Leaving;
 use super::{Planner, entries};
-use crate::model::{Destination, Model, Policy, RegistrationKey, RouterIndex, SetId};
-use crate::selection::{Choice, Chosen, Member, Members, Owners, Side, Standing, choose, drains, members, standing};
+use crate::model::{Destination, Model, RegistrationKey, RouterIndex, SetId};
+use crate::selection::{Choice, Chosen, Owners, Pool, Side, Standing, choose, standing};
 
 /// A destination that has live routers.
 #[derive(Debug, Default)]
 pub(super) struct Served {
     /// The routers of the gateways that share a side, by the side's number.
-    members: [Option<(Vec<GatewayId>, Members)>; 2],
-    /// By what they were chosen.
-    policy: Policy,
+    pools: [Option<Pool>; 2],
     /// A router that serves it drained.
     drained: bool,
     shown: Shown,
@@ -68,69 +66,41 @@ impl Planner {
             return;
         };
         let buckets = model.config().buckets(destination.protocol);
-        let drains = drains(model, destination);
+        let drains = model.drains(destination);
         let left = previous.as_ref().is_some_and(|chosen| !chosen.leaving.is_empty());
-        let always_anew = drains || before.drained || left;
+        let leaving = drains || before.drained || left;
         let policy = model.config().protocol(destination.protocol).policy;
-        let mut found: Vec<_> = before.members.into_iter().flatten().filter(|_| before.policy == policy).collect();
-        // The routers of a choice, and whether they are others than its gateways had before.
-        let mut take = |choice: &Choice| {
-            let known = found.iter().position(|(pool, _)| *pool == choice.pool).map(|at| found.swap_remove(at).1);
-            let anew = || members(model, &self.local, destination, &choice.pool);
-            let (members, changed) = match known {
-                // How close a router has to be depends on all the others, and so does whether a draining one is a member.
-                Some(known) if policy == Policy::ClosestRouter || always_anew => {
-                    let now = anew();
-                    let changed = now != known;
-                    (now, changed)
-                }
-                Some(mut known) => {
-                    let mut changed = false;
-                    for key in keys {
-                        changed |= match self.member(model, destination, &choice.pool, key) {
-                            Some(member) => known.insert(*key, member),
-                            None => known.remove(key),
-                        };
-                    }
-                    (known, changed)
-                }
-                None => (anew(), true),
-            };
-            (choice.pool.clone(), members, changed)
+        let mut found: Vec<_> = before.pools.into_iter().flatten().collect();
+        // The routers of a choice, and whether they may be others than its gateways had before.
+        let mut take = |choice: &Choice| match found.iter().position(|pool| pool.is_of(&choice.pool, policy)) {
+            Some(at) => {
+                let mut pool = found.swap_remove(at);
+                let changes = keys.iter().filter(|key| pool.look_at(model, &self.local, key)).count();
+                (pool, changes > 0)
+            }
+            None => (Pool::new(model, &self.local, destination, &choice.pool), true),
         };
         let mut of_sides = [Some(take(&choice)), backup.as_ref().map(take)];
-        let owners =
-            |pool: &[GatewayId], memory: &Owners| match of_sides.iter().flatten().find(|(known, ..)| known == pool) {
-                Some((_, _, false)) if !always_anew && memory.buckets().len() == buckets => memory.clone(),
-                Some((_, members, _)) => members.deal(memory, buckets),
-                None => memory.clone(),
-            };
+        let owners = |gateways: &[GatewayId], memory: &Owners| match of_sides
+            .iter()
+            .flatten()
+            .find(|(pool, _)| pool.gateways() == gateways)
+        {
+            Some((_, false)) if !leaving && memory.buckets().len() == buckets => memory.clone(),
+            Some((pool, _)) => pool.members().deal(memory, buckets),
+            None => memory.clone(),
+        };
         let standing =
-            |key: &_| if always_anew { standing(model, &self.local, destination, key) } else { Standing::Serves };
+            |key: &_| if leaving { standing(model, &self.local, destination, key) } else { Standing::Serves };
         let chosen = Chosen::next(previous.as_ref(), choice, backup, owners, standing);
         if chosen.side == Side::B {
             of_sides.swap(0, 1);
         }
-        let members = of_sides.map(|side| side.map(|(pool, members, _)| (pool, members)));
-        let shown = self.shown(model, set, &chosen, &members);
+        let pools = of_sides.map(|side| side.map(|(pool, _)| pool));
+        let shown = self.shown(model, set, &chosen, &pools);
         self.show(destination, before.shown, &shown);
         self.selection.set(destination, Some(chosen));
-        self.served.insert(destination, Served { members, policy, drained: drains, shown });
-    }
-
-    fn member(
-        &self,
-        model: &Model,
-        destination: Destination,
-        pool: &[GatewayId],
-        key: &RegistrationKey,
-    ) -> Option<Member> {
-        let registered = model.registration(key)?;
-        let registration = &registered.registration;
-        let belongs = pool.contains(&registration.gateway)
-            && Destination::served_by(registration).contains(&destination)
-            && self.local.is_live(registration);
-        belongs.then_some(Member { router: registered.router, weight: registration.weight })
+        self.served.insert(destination, Served { pools, drained: drains, shown });
     }
 
     /// Gives up a destination's sets where its set id is another's now.
@@ -143,16 +113,10 @@ impl Planner {
         }
     }
 
-    fn shown(
-        &self,
-        model: &Model,
-        set: SetId,
-        chosen: &Chosen,
-        members: &[Option<(Vec<GatewayId>, Members)>; 2],
-    ) -> Shown {
+    fn shown(&self, model: &Model, set: SetId, chosen: &Chosen, pools: &[Option<Pool>; 2]) -> Shown {
         let mut shown = Shown::default();
         for side in Side::ALL {
-            let Some((_, members)) = &members[side.number()] else { continue };
+            let Some(members) = pools[side.number()].as_ref().map(Pool::members) else { continue };
             let served = side == chosen.side;
             let leaving = |bucket| chosen.leaving.get(&bucket).filter(|_| served);
             if let Some(only) = members.only().filter(|_| !served || chosen.leaving.is_empty()) {

@@ -70,7 +70,9 @@ impl fmt::Display for Item {
 /// What the switch is believed to hold.
 #[derive(Debug, Default)]
 pub(super) struct Actual {
-    pub(super) entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, Entry>,
+    /// How many of them each table has, by its id.
+    counts: BTreeMap<u32, u64>,
     pub(super) foreign: BTreeMap<usize, Foreign>,
     pub(super) rates: BTreeMap<PuntReason, PuntRate>,
 }
@@ -91,16 +93,43 @@ const MAX_STAGE: u8 = 120;
 
 impl Actual {
     pub(super) fn new(read: ReadBack) -> Self {
-        Self { entries: read.entries, foreign: read.foreign.into_iter().enumerate().collect(), rates: read.punt_rates }
+        let mut counts = BTreeMap::new();
+        for entry in read.entries.values() {
+            *counts.entry(entry.table_id()).or_default() += 1;
+        }
+        let foreign = read.foreign.into_iter().enumerate().collect();
+        Self { entries: read.entries, counts, foreign, rates: read.punt_rates }
     }
 
     /// Takes from an earlier belief what was read too early.
     pub(super) fn keep(&mut self, believed: &Self, keys: &BTreeSet<Key>) {
         for key in keys {
             match believed.entries.get(key) {
-                Some(entry) => self.entries.insert(*key, *entry),
-                None => self.entries.remove(key),
-            };
+                Some(entry) => self.insert(*entry),
+                None => self.remove(key),
+            }
+        }
+    }
+
+    /// The entries, by key.
+    pub(super) fn entries(&self) -> &BTreeMap<Key, Entry> {
+        &self.entries
+    }
+
+    /// How many entries each table has, by its id.
+    pub(super) fn counts(&self) -> &BTreeMap<u32, u64> {
+        &self.counts
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        if self.entries.insert(entry.key(), entry).is_none() {
+            *self.counts.entry(entry.table_id()).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(count) = self.entries.remove(key).and_then(|entry| self.counts.get_mut(&entry.table_id())) {
+            *count -= 1;
         }
     }
 
@@ -171,12 +200,8 @@ impl Actual {
             (_, Update::SetPuntRate(reason, rate)) => {
                 self.rates.insert(reason, rate);
             }
-            (Item::Entry(key), Update::Insert(entry) | Update::Modify(entry)) => {
-                self.entries.insert(*key, entry);
-            }
-            (Item::Entry(key), Update::Delete(_)) => {
-                self.entries.remove(key);
-            }
+            (Item::Entry(_), Update::Insert(entry) | Update::Modify(entry)) => self.insert(entry),
+            (Item::Entry(key), Update::Delete(_)) => self.remove(key),
             _ => {}
         }
     }

@@ -8,27 +8,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dmux_raft_store::Store;
-use dmux_wire::DropReason;
 use dmux_wire::GatewayId;
 use dmux_wire::control::Kind;
-use dmux_wire::icmpv4::Icmpv4Error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
-use super::packets::{Packet, Punt};
-use super::probe::{Heard, Probes};
+use super::packets::Punt;
+use super::probe::Probes;
 use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 use super::watchers::Hub;
-use super::{Input, Snapshot, io, packets};
+use super::{Input, Snapshot, SwitchClock, io, packets};
 use crate::api::v1::TableUse;
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
-use crate::model::{Command, RegistrationKey};
+use crate::model::RegistrationKey;
 use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions, State};
 use crate::probing::{PeerView, Prober};
-use crate::punted::{self, Outgoing};
+use crate::punted::Outgoing;
 use crate::registration::{Authorities, CallId, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
 use crate::selection::{self, Local, Selection};
 use crate::watching::{self, Choices, Happening};
@@ -37,8 +36,6 @@ use crate::watching::{self, Choices, Happening};
 const BURST: usize = 256;
 /// At least this long between two log lines about packets without a route.
 const NO_ROUTE_LOG: Duration = Duration::from_secs(10);
-/// Between two counts of how full the tables are: they look at every entry.
-const TABLE_USE_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at which gateways are to be watched: they look at every destination.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
 /// Between two copies of the peers' figures for the operator API.
@@ -83,14 +80,15 @@ pub(super) struct Actor {
     snapshot: watch::Sender<Snapshot>,
     packet_ins: u64,
     packet_outs: u64,
+    /// What the switch's clock said in the last packet from it.
+    switch_clock: Option<SwitchClock>,
     next_no_route_log: Duration,
     /// Whoever waits for the registrar's answer.
     calls: BTreeMap<CallId, oneshot::Sender<Kind>>,
     last_call: u64,
     tables: Vec<TableUse>,
-    /// The switch was written or read since `tables` was counted.
+    /// The switch was written or read since `tables` was filled in.
     recount: bool,
-    next_count: Duration,
     mapper: Mapper,
     /// Gateways that nobody need be able to reach at once are probed as the mapper says, these beside.
     watched: BTreeSet<GatewayId>,
@@ -134,6 +132,7 @@ impl Actor {
             tables: Vec::new(),
             packet_ins: 0,
             packet_outs: 0,
+            switch_clock: None,
         };
         Self {
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
@@ -152,12 +151,12 @@ impl Actor {
             snapshot: watch::channel(snapshot).0,
             packet_ins: 0,
             packet_outs: 0,
+            switch_clock: None,
             next_no_route_log: Duration::ZERO,
             calls: BTreeMap::new(),
             last_call: 0,
             tables: Vec::new(),
             recount: true,
-            next_count: Duration::ZERO,
             mapper: Mapper::new(gateway, super::random_u64()),
             watched: BTreeSet::new(),
             rewatch: true,
@@ -238,7 +237,7 @@ impl Actor {
             wake = until.map_or(wake, |until| wake.min(until));
         }
         self.publish(now.mono);
-        if self.recount { wake.min(self.next_count) } else { wake }
+        wake
     }
 
     /// Gives the switch task the reconciler's next action, if there is one.
@@ -309,6 +308,10 @@ impl Actor {
                     _ => {}
                 }
                 self.recount = true;
+                if matches!(event, Event::Connected | Event::Disconnected { .. }) {
+                    // It may be another switch, or have started anew.
+                    self.switch_clock = None;
+                }
                 if let Event::ReadBack(Ok(read)) = &event
                     && !self.adopted
                 {
@@ -321,7 +324,10 @@ impl Actor {
             SwitchEvent::PacketIn(packet) => {
                 self.packet_ins = self.packet_ins.saturating_add(1);
                 match Punt::decode(&packet) {
-                    Ok(punt) => self.on_punt(now, punt),
+                    Ok(punt) => {
+                        self.switch_clock = Some(SwitchClock { us: punt.t_in_us, heard: Instant::now() });
+                        self.on_punt(now, punt);
+                    }
                     Err(error) => tracing::debug!(%error, "a punted frame was not understood"),
                 }
             }
@@ -472,10 +478,8 @@ impl Actor {
     }
 
     fn publish(&mut self, now: Duration) {
-        if self.recount && now >= self.next_count {
-            self.recount = false;
-            self.next_count = now + TABLE_USE_EVERY;
-            self.tables = io::table_use(self.reconciler.held().values());
+        if std::mem::take(&mut self.recount) {
+            self.tables = io::table_use(self.reconciler.table_use());
         }
         if now >= self.next_peers {
             self.next_peers = now + PEERS_EVERY;
@@ -495,6 +499,7 @@ impl Actor {
             tables: self.tables.clone(),
             packet_ins: self.packet_ins,
             packet_outs: self.packet_outs,
+            switch_clock: self.switch_clock,
         });
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dmux_p4rt::client::Session;
 use dmux_raft_store::{Role, Store};
+use dmux_wire::GatewayId;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::clock::Wall;
 use super::registry::RegistryService;
 use super::replicated::Replicated;
-use super::{Input, Snapshot, config_api, explain, io, probe, watchers};
+use super::{Input, Snapshot, config_api, explain, io, latencies, probe, watchers};
 use crate::api::DESCRIPTORS;
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::dmux_server::{Dmux, DmuxServer};
@@ -110,7 +111,7 @@ async fn ask(gateway: u32, api: String) -> v1::Switch {
         let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{api}")).map_err(|e| e.to_string())?;
         let channel =
             endpoint.connect_timeout(PEER_DEADLINE).connect().await.map_err(|_| format!("no answer at {api}"))?;
-        let request = GetRequest { local: true };
+        let request = GetRequest { local: true, ..Default::default() };
         let answer = DmuxClient::new(channel).get_switches(request).await.map_err(|e| e.message().to_owned())?;
         answer.into_inner().switches.pop().ok_or_else(|| "it knows of no switch".to_owned())
     };
@@ -207,19 +208,15 @@ impl Dmux for Api {
         Ok(Response::new(v1::Routers { routers }))
     }
 
-    async fn get_latencies(&self, _: Request<GetRequest>) -> Result<Response<v1::Latencies>, Status> {
-        let latencies = self.store.read(|r| {
-            r.0.latencies()
-                .map(|(from, to, latency)| v1::Latency {
-                    from: from.0.into(),
-                    to: to.0.into(),
-                    rtt_us: latency.rtt_us,
-                    loss_permille: latency.loss_permille.into(),
-                    measured_at_ms: latency.measured_at,
-                })
-                .collect()
-        });
-        Ok(Response::new(v1::Latencies { latencies }))
+    async fn get_latencies(&self, request: Request<GetRequest>) -> Result<Response<v1::Latencies>, Status> {
+        let only = match u16::try_from(request.into_inner().gateway) {
+            Ok(0) => None,
+            Ok(id) if self.store.read(|r| r.0.gateway(GatewayId(id)).is_some()) => Some(GatewayId(id)),
+            _ => return Err(Status::not_found("there is no such gateway; GetGateways lists them")),
+        };
+        let peers = self.snapshot.borrow().peers.clone();
+        let (own, now) = (self.config.gateway_id(), self.wall.unix_ms());
+        Ok(Response::new(self.store.read(|r| latencies::latencies(&r.0, own, &peers, now, only))))
     }
 
     async fn get_config(&self, _: Request<GetRequest>) -> Result<Response<v1::Config>, Status> {

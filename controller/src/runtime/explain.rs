@@ -13,7 +13,7 @@ use super::{Input, Snapshot, io};
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::{self, ExplainRequest};
 use crate::config::ControllerConfig;
-use crate::explain::{self, Hop, Lookup, Question, Walk};
+use crate::explain::{self, Hop, Lookup, Presence, Question, Walk};
 use crate::model::{Destination, Model, Registered};
 use crate::plan::{Entry, Planner, State};
 use crate::selection::{Choice, Local, client_hash};
@@ -33,6 +33,8 @@ const MAX_LISTED: usize = 8;
 #[derive(Debug)]
 pub(super) struct Ask {
     question: Question,
+    /// What the switch knows of the client at a draining router.
+    presence: Presence,
     /// What was looked up in the switch.
     lookups: Vec<Lookup>,
     answer: oneshot::Sender<Decision>,
@@ -62,7 +64,7 @@ impl Ask {
             local: planner.local().clone(),
             choice: chosen.map(|chosen| chosen.choice.clone()),
             backup: chosen.and_then(|chosen| chosen.backup.clone()),
-            planned: Walk::through(self.question, entry),
+            planned: Walk::through(self.question, self.presence, entry),
             beside: self.lookups.iter().map(|lookup| lookup.best(entry)).collect(),
             applied: plan.applied(),
             switch,
@@ -92,7 +94,7 @@ impl Explainer<'_> {
         let mut looks = 0;
         loop {
             let walked = self.walk_switch(question).await;
-            let decision = self.ask(question, walked.as_ref().map_or(&[], Walk::hops)).await?;
+            let decision = self.ask(question, walked.as_ref().ok()).await?;
             let proof = proof(walked.as_ref().map_or(&[], Walk::hops), &decision);
             let differs = proof.iter().any(|entry| entry.differs);
             if differs && looks < SECOND_LOOKS {
@@ -105,7 +107,12 @@ impl Explainer<'_> {
             answer.proof = proof;
             answer.differs = differs;
             match &walked {
-                Ok(walked) => answer.outcome = outcome(walked),
+                Ok(walked) => {
+                    answer.outcome = outcome(walked);
+                    if let Some((draining, leaving)) = answer.draining.as_mut().zip(walked.leaving()) {
+                        draining.cell_read = leaving.presence != Presence::Learning;
+                    }
+                }
                 Err(why) => answer.no_proof.clone_from(why),
             }
             return Ok(answer);
@@ -118,18 +125,24 @@ impl Explainer<'_> {
             return Err(format!("the switch is not connected: {detail}"));
         };
         let mut walk = Walk::new(question);
-        while let Some(lookup) = walk.next() {
-            let hit =
-                io::best_entry(session, &lookup).await.map_err(|why| format!("the switch cannot be read: {why}"))?;
+        let unreadable = |why| format!("the switch cannot be read: {why}");
+        loop {
+            if let Some(leaving) = walk.asks() {
+                let cell = io::client_seen(session, leaving.cell).await.map_err(unreadable)?;
+                let now_us = self.snapshot.switch_clock.map(|clock| clock.now_us());
+                walk.told(Presence::of(cell, leaving.idle, now_us));
+            }
+            let Some(lookup) = walk.next() else { return Ok(walk) };
+            let hit = io::best_entry(session, &lookup).await.map_err(unreadable)?;
             walk.found(lookup, hit);
         }
-        Ok(walk)
     }
 
-    async fn ask(&self, question: Question, hops: &[Hop]) -> Result<Decision, Status> {
+    async fn ask(&self, question: Question, walked: Option<&Walk>) -> Result<Decision, Status> {
         let (answer, decision) = oneshot::channel();
-        let lookups = hops.iter().map(|hop| hop.lookup.clone()).collect();
-        let ask = Input::Explain(Ask { question, lookups, answer });
+        let lookups = walked.map_or(&[][..], Walk::hops).iter().map(|hop| hop.lookup.clone()).collect();
+        let presence = walked.and_then(Walk::leaving).map_or(Presence::Unknown, |leaving| leaving.presence);
+        let ask = Input::Explain(Ask { question, presence, lookups, answer });
         let asked = async {
             self.inputs.send(ask).await.ok()?;
             decision.await.ok()
@@ -208,7 +221,8 @@ pub(super) fn question(model: &Model, own: Ipv4Addr, request: &ExplainRequest) -
         let known: Vec<_> = config.services.values().take(MAX_LISTED).map(Ipv4Addr::to_string).collect();
         return invalid(format!("{:?} is no service address; there are {}", request.service, known.join(", ")));
     };
-    if model.gateways_serving(Destination::any(protocol)).next().is_none() {
+    let none_left = model.gateways_serving(Destination::any(protocol)).next().is_none();
+    if none_left && model.revoked_routers(protocol).next().is_none() {
         let mut known: Vec<_> = model.destinations().map(|(destination, _)| destination.protocol.to_string()).collect();
         known.dedup();
         known.truncate(MAX_LISTED);
@@ -229,7 +243,7 @@ fn explanation(model: &Model, own: GatewayId, question: Question, decision: &Dec
     let Question { client, client_port, service, destination, .. } = question;
     let Decision { local, choice, planned, .. } = decision;
     let bucket = planned.bucket();
-    let explained = explain::explain(model, local, destination, choice.as_ref(), planned.router(), bucket);
+    let explained = explain::explain(model, local, destination, choice.as_ref(), planned);
     let rejected = |r: explain::Rejected| v1::Rejected {
         router: Some(considered(&r.registered)),
         reason: r.reason.code().into(),
@@ -239,6 +253,36 @@ fn explanation(model: &Model, own: GatewayId, question: Question, decision: &Dec
         router: Some(v1::Considered { address: key.router.to_string(), ..Default::default() }),
         reason: explain::Reason::Dampened.code().into(),
         detail: "it came and went too often, and may not register yet".into(),
+    });
+    let revoked = explained.revoked.into_iter().map(|(router, key)| {
+        let reason = explain::Reason::Revoked { key };
+        v1::Rejected {
+            router: Some(v1::Considered {
+                address: router.key.router.to_string(),
+                name: router.name,
+                provider: router.provider.0,
+                gateway: router.gateway.0.into(),
+                ..Default::default()
+            }),
+            reason: reason.code().into(),
+            detail: reason.to_string(),
+        }
+    });
+    let at = |index| model.registrations().find(|registered| registered.router == index).map(considered);
+    let draining = planned.leaving().map(|leaving| {
+        let silent = match leaving.presence {
+            Presence::Present { silent } | Presence::Idle { silent } => Some(silent),
+            Presence::Learning | Presence::New | Presence::Unknown => None,
+        };
+        v1::Draining {
+            router: at(leaving.router),
+            heir: at(leaving.heir),
+            client: leaving.presence.code().into(),
+            silent_ms: silent.map(|silent| silent.as_millis() as u64),
+            idle_ms: (u64::from(leaving.idle) << 20) / 1000,
+            cell: leaving.cell,
+            cell_read: false,
+        }
     });
     v1::Explanation {
         gateway: own.0.into(),
@@ -254,7 +298,8 @@ fn explanation(model: &Model, own: GatewayId, question: Question, decision: &Dec
         distance_us: explained.distance.and_then(|d| u32::try_from(d.as_micros()).ok()),
         policy: explained.policy.to_string(),
         suspect: choice.as_ref().is_some_and(|choice| choice.suspect),
-        rejected: explained.rejected.into_iter().map(rejected).chain(held_out).collect(),
+        rejected: explained.rejected.into_iter().map(rejected).chain(held_out).chain(revoked).collect(),
+        draining,
         left_out: explained.left_out as u64,
         planned_outcome: planned.outcome().map_or_else(String::new, |outcome| outcome.to_string()),
         switch_state: decision.switch.to_string(),

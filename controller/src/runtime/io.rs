@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dmux_p4rt::client::{Session, SessionError, delete, insert, modify};
 use dmux_p4rt::p4::v1::entity::Entity as Kind;
 use dmux_p4rt::p4::v1::{self, CounterData, DirectCounterEntry, Index, MeterConfig, MeterEntry, TableEntry};
-use dmux_tables::{RouterKey, RouterTable, TABLES, Table, counters, meters};
+use dmux_tables::{RouterKey, RouterTable, TABLES, Table, counters, meters, registers};
 use dmux_wire::{DropReason, PuntReason};
 
 use crate::api::v1::{DropCount, TableUse};
@@ -139,6 +139,26 @@ fn decode_router_key(entry: &TableEntry) -> Option<RouterKey> {
     RouterTable::decode_key(&read).ok()
 }
 
+/// One cell of the register of clients of draining routers: the tick of the last packet and one, or 0.
+pub(super) async fn client_seen(session: &Session, cell: u32) -> Result<u32, String> {
+    let wanted = Kind::RegisterEntry(v1::RegisterEntry {
+        register_id: registers::CLIENT_SEEN.id,
+        index: Some(Index { index: cell.into() }),
+        data: None,
+    });
+    let entities = session.read(vec![wanted.into()]).await.map_err(|e| e.to_string())?;
+    let value = entities.into_iter().find_map(|entity| match entity.entity {
+        Some(Kind::RegisterEntry(entry)) => match entry.data?.data? {
+            v1::p4_data::Data::Bitstring(bytes) => Some(bytes),
+            _ => None,
+        },
+        _ => None,
+    });
+    let bytes = value.ok_or("it does not tell a cell of client_seen")?;
+    let number = bytes.iter().try_fold(0_u32, |n, &byte| n.checked_mul(256)?.checked_add(byte.into()));
+    number.ok_or_else(|| "a cell of client_seen is wider than 32 bits".into())
+}
+
 /// Drops by reason; those that never happened are left out.
 pub(super) async fn drops(session: &Session) -> Result<Vec<DropCount>, SessionError> {
     let cells = session.read_counter(counters::DROPS.id, None).await?;
@@ -153,12 +173,8 @@ pub(super) async fn drops(session: &Session) -> Result<Vec<DropCount>, SessionEr
         .collect())
 }
 
-/// How full the tables are, of the entries that the switch is known to hold.
-pub(super) fn table_use<'a>(held: impl Iterator<Item = &'a Entry>) -> Vec<TableUse> {
-    let mut entries: BTreeMap<u32, u64> = BTreeMap::new();
-    for entry in held {
-        *entries.entry(entry.table_id()).or_default() += 1;
-    }
+/// How full the tables are, given how many entries each is known to hold.
+pub(super) fn table_use(entries: &BTreeMap<u32, u64>) -> Vec<TableUse> {
     TABLES
         .iter()
         .map(|table| TableUse {

@@ -16,6 +16,7 @@ mod clock;
 mod config_api;
 mod explain;
 mod io;
+mod latencies;
 mod packets;
 mod pipeline;
 mod probe;
@@ -87,6 +88,24 @@ struct Snapshot {
     pub tables: Vec<crate::api::v1::TableUse>,
     pub packet_ins: u64,
     pub packet_outs: u64,
+    /// What the switch's clock said when it was last heard in this session.
+    pub switch_clock: Option<SwitchClock>,
+}
+
+/// A reading of the switch's clock.
+#[derive(Debug, Clone, Copy)]
+struct SwitchClock {
+    /// µs, 48 bits, since some time of the switch's.
+    us: u64,
+    /// When it was heard.
+    heard: tokio::time::Instant,
+}
+
+impl SwitchClock {
+    /// What it says now, as far as this machine's clock goes with it.
+    fn now_us(&self) -> u64 {
+        self.us.wrapping_add(self.heard.elapsed().as_micros() as u64)
+    }
 }
 
 /// Why a controller cannot start, or had to stop.

@@ -30,6 +30,8 @@ pub(super) enum PuntError {
 #[derive(Debug)]
 pub(super) struct Punt<'a> {
     pub ingress_port: PortId,
+    /// When the switch received it, by the switch's clock: µs, 48 bits.
+    pub t_in_us: u64,
     pub packet: Packet<'a>,
 }
 
@@ -111,7 +113,7 @@ impl<'a> Punt<'a> {
                 Packet::Returned { router: udp.from, ttl: udp.ipv4.ttl, client, packet }
             }
         };
-        Ok(Self { ingress_port: header.ingress_port, packet })
+        Ok(Self { ingress_port: header.ingress_port, t_in_us: header.t_in.micros(), packet })
     }
 }
 

@@ -177,18 +177,16 @@ impl Chooser<'_> {
     }
 
     fn is_served(self, gateway: GatewayId) -> bool {
-        self.model.serving(self.destination, gateway).any(|registered| self.takes(registered))
+        // Otherwise all of those that drain would be looked at to find nobody else.
+        let somebody = self.draining || !self.model.all_drain(self.destination, gateway);
+        somebody && self.model.serving(self.destination, gateway).any(|registered| self.takes(registered))
     }
 
     /// The way to the closest live router at a gateway; unknown while none of them has been measured.
     fn to_router(self, gateway: GatewayId, to_gateway: Distance) -> Option<Distance> {
-        let live = self.model.serving(self.destination, gateway).filter(|registered| self.takes(registered));
-        let mut served = false;
-        let rtts = live.filter_map(|registered| {
-            served = true;
-            self.model.router_rtt(&registered.registration.key)
-        });
-        let least = rtts.min().map(u64::from);
+        let mut by_rtt = self.model.closest(self.destination, gateway);
+        let least = by_rtt.find(|(_, registered)| self.takes(registered)).map(|(rtt, _)| u64::from(rtt));
+        let served = least.is_some() || self.is_served(gateway);
         served.then(|| match (to_gateway, least) {
             (Distance::Own, Some(rtt)) => Distance::Measured(rtt),
             (Distance::Measured(way), Some(rtt)) => Distance::Measured(way.saturating_add(rtt)),
@@ -240,11 +238,6 @@ pub fn members(model: &Model, local: &Local, destination: Destination, pool: &[G
         .collect()
 }
 
-/// Whether a router that serves the destination drains.
-pub fn drains(model: &Model, destination: Destination) -> bool {
-    model.draining().any(|registered| Destination::served_by(&registered.registration).contains(&destination))
-}
-
 /// How a router that has clients of a destination stands to it now.
 pub fn standing(model: &Model, local: &Local, destination: Destination, key: &RegistrationKey) -> Standing {
     match model.registration(key) {
@@ -286,7 +279,7 @@ impl Rank {
 }
 
 /// How much closer than this another has to be to be worth a change, in µs.
-fn hysteresis(rtt: u64) -> u64 {
+pub(super) fn hysteresis(rtt: u64) -> u64 {
     (HYSTERESIS_FLOOR.as_micros() as u64).max(rtt / 10)
 }
 

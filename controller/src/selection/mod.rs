@@ -9,6 +9,7 @@ mod client;
 mod hash;
 mod members;
 mod owners;
+mod pool;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use dmux_wire::GatewayId;
 
-pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, drains, members, select, standing};
+pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, members, select, standing};
 pub use chosen::{Chosen, Selection, Side, Standing};
-pub use client::{client_hash, flow_hash};
+pub use client::{client_cell, client_hash, flow_hash};
 pub use members::{Member, Members};
 pub use owners::Owners;
+pub use pool::Pool;
 pub use watch::{MAX_WATCHED, watched};
 
 use crate::model::{Registered, Registration, RegistrationKey};

@@ -26,17 +26,17 @@ impl Operator {
 
     /// `dmux get gateways`
     pub async fn gateways(&self) -> anyhow::Result<Vec<Gateway>> {
-        Ok(self.0.clone().get_gateways(GetRequest { local: false }).await?.into_inner().gateways)
+        Ok(self.0.clone().get_gateways(GetRequest::default()).await?.into_inner().gateways)
     }
 
     /// `dmux get routers`
     pub async fn routers(&self) -> anyhow::Result<Vec<Router>> {
-        Ok(self.0.clone().get_routers(GetRequest { local: false }).await?.into_inner().routers)
+        Ok(self.0.clone().get_routers(GetRequest::default()).await?.into_inner().routers)
     }
 
     /// `dmux get latencies`
     pub async fn latencies(&self) -> anyhow::Result<Vec<Latency>> {
-        Ok(self.0.clone().get_latencies(GetRequest { local: false }).await?.into_inner().latencies)
+        Ok(self.0.clone().get_latencies(GetRequest::default()).await?.into_inner().latencies)
     }
 
     /// `dmux explain`
@@ -46,7 +46,8 @@ impl Operator {
 
     /// `dmux get switches`, of this controller's own switch only.
     pub async fn own_switch(&self) -> anyhow::Result<Switch> {
-        let answer = self.0.clone().get_switches(GetRequest { local: true }).await?.into_inner();
+        let answer =
+            self.0.clone().get_switches(GetRequest { local: true, ..GetRequest::default() }).await?.into_inner();
         answer.switches.into_iter().next().context("the controller knows of no switch")
     }
 }

@@ -152,18 +152,19 @@ impl Api {
 
     pub fn switch(&self) -> Option<Switch> {
         let mut client = self.client.clone();
-        let answer = self.runtime.block_on(client.get_switches(GetRequest { local: true })).ok()?;
+        let answer =
+            self.runtime.block_on(client.get_switches(GetRequest { local: true, ..GetRequest::default() })).ok()?;
         answer.into_inner().switches.pop()
     }
 
     pub fn gateways(&self) -> Option<Vec<v1::Gateway>> {
         let mut client = self.client.clone();
-        Some(self.runtime.block_on(client.get_gateways(GetRequest { local: false })).ok()?.into_inner().gateways)
+        Some(self.runtime.block_on(client.get_gateways(GetRequest::default())).ok()?.into_inner().gateways)
     }
 
     pub fn routers(&self) -> Option<Vec<Router>> {
         let mut client = self.client.clone();
-        Some(self.runtime.block_on(client.get_routers(GetRequest { local: false })).ok()?.into_inner().routers)
+        Some(self.runtime.block_on(client.get_routers(GetRequest::default())).ok()?.into_inner().routers)
     }
 
     pub fn explain(&self, request: ExplainRequest) -> Result<Explanation, tonic::Status> {

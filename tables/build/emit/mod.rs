@@ -103,6 +103,7 @@ pub fn tables(info: &P4Info) -> Result<String, Error> {
     }
     emitter.arrays("counters", "indirect counters", &info.counters)?;
     emitter.arrays("meters", "indirect meters", &info.meters)?;
+    emitter.arrays("registers", "registers", &info.registers)?;
     emitter.newtypes()?;
     for (rust, bits) in &emitter.widths {
         writeln!(

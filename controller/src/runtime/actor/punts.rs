@@ -1,6 +1,13 @@
 //! Frames that the switch punted.
 
-use super::*;
+use dmux_wire::DropReason;
+use dmux_wire::icmpv4::Icmpv4Error;
+
+use super::{Actor, NO_ROUTE_LOG};
+use crate::punted;
+use crate::registration::Now;
+use crate::runtime::packets::{self, Packet, Punt};
+use crate::runtime::probe::Heard;
 
 impl Actor {
     pub(super) fn on_punt(&mut self, now: Now, punt: Punt<'_>) {

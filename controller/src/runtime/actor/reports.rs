@@ -1,6 +1,10 @@
 //! What the cluster is told of own measurements.
 
-use super::*;
+use std::time::Duration;
+
+use super::Actor;
+use crate::model::Command;
+use crate::runtime::Input;
 
 impl Actor {
     pub(super) fn report_latencies(&mut self, now: Duration) {
