@@ -129,7 +129,7 @@ fn a_router_at_the_unicast_address_and_one_by_grpc_are_drained_and_revoked() {
     });
     let explained = succeed(&["explain", "--client", "203.0.113.77", "--protocol", "41", "--api", &api]);
     assert!(explained.contains("chosen: none") && explained.contains("revoked"), "{explained}");
-    wait("the router is told why", || daemon.log().contains("is revoked").then_some(()));
+    wait("the router is told why", || daemon.log().contains("code=Revoked").then_some(()));
     let request = tool.register();
     let refused = gateway.api.registry(async |c| c.register(request).await).expect_err("revoked");
     assert_eq!((refused.code(), reason(&refused)), (Code::PermissionDenied, "REVOKED"));
