@@ -70,7 +70,9 @@ impl Local {
 
     /// Whether the router is registered at a gateway that does not answer (DESIGN §5.4: *suspect*, not dead).
     pub fn is_suspect(&self, registered: &Registered) -> bool {
-        self.unreachable.contains(&registered.registration.gateway)
+        let at = registered.registration.gateway;
+        // Nobody probes itself.
+        at != self.gateway && self.unreachable.contains(&at)
     }
 }
 
