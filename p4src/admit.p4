@@ -1,8 +1,8 @@
 /* Admit: which frames the other stages get to see.
  *
- *   port_role ─▶ parsed? for us? ─▶ IPv4 header sane? ─▶ source_guard (WAN only)
+ *   port_role ─▶ parsed? for us? ─▶ IPv4 header sane? ─▶ source_guard (not for the controller)
  *
- * Leaves meta.path as transit (from the WAN, or sent as if), originate or packet_out (from the controller), or a drop reason.
+ * Leaves meta.path as access (an access LAN's: tagged, of the substrate, or for another station), transit (other frames from ports, or as if), originate or packet_out (from the controller), or a drop reason.
  */
 
 #ifndef DMUX_ADMIT_P4
@@ -84,8 +84,11 @@ control Admit(inout headers_t hdr, inout metadata_t meta) {
             } else {
                 meta.path = Path.ORIGINATE;
             }
-        } else if (meta.role != ROLE_WAN) {
+        } else if (meta.role != ROLE_WAN && meta.role != ROLE_ACCESS) {
             meta.drop_reason = DropReason.NO_PORT_ROLE;
+        } else if (meta.role == ROLE_ACCESS &&
+                   (meta.mac_difference != 0 || meta.ether_type == ETHER_TYPE_VLAN || meta.ether_type == ETHER_TYPE_SUBSTRATE)) {
+            meta.path = Path.ACCESS;
         } else if (meta.parse_failed) {
             meta.drop_reason = DropReason.PARSE_ERROR;
         } else if (meta.mac_difference != 0) {
@@ -94,10 +97,14 @@ control Admit(inout headers_t hdr, inout metadata_t meta) {
                 meta.drop_reason = DropReason.NOT_FOR_US;
             }
         }
-        if (meta.drop_reason == DropReason.NONE && hdr.ipv4.isValid()) {
+        if (meta.drop_reason == DropReason.NONE && hdr.ipv4.isValid() && meta.path != Path.ACCESS) {
             check_ipv4.apply(hdr, meta);
-            if (meta.drop_reason == DropReason.NONE && meta.role == ROLE_WAN) {
+            if (meta.drop_reason == DropReason.NONE && meta.role != ROLE_CPU) {
                 source_guard.apply();
+                /* Addresses that stand for metalinks (metalink.p4); no host has one (RFC 1122, 3.2.1.3). */
+                if (hdr.ipv4.src[31:24] == 0) {
+                    meta.drop_reason = DropReason.SPOOFED_SOURCE;
+                }
             }
         }
     }

@@ -21,11 +21,22 @@ control Deliver(inout metadata_t meta) {
         router_counter.count();
     }
 
+    /* A router that is an endpoint of an access LAN itself. */
+    @name(".to_metalink")
+    @id(ACTION_TO_METALINK)
+    action to_metalink(bit<24> mli, bit<16> gateway) {
+        meta.to_metalink = true;
+        meta.mli = mli;
+        meta.mli_gateway = gateway;
+        meta.growth = GROWTH_TUNNEL;
+        router_counter.count();
+    }
+
     @name(".router")
     @id(TABLE_ROUTER)
     table router {
         key = { meta.router : exact @name("router"); }
-        actions = { tunnel; @defaultonly drop(meta); }
+        actions = { tunnel; to_metalink; @defaultonly drop(meta); }
         const default_action = drop(meta, DropReason.NO_ROUTER);
         counters = router_counter;
         size = ROUTER_SIZE;
@@ -52,8 +63,11 @@ control DeliverRewrite(inout headers_t hdr, inout metadata_t meta) {
         hdr.udp.dst_port = meta.new_dst_port;
         hdr.udp.len = hdr.udp.len + ORIGIN_BYTES;
         hdr.shim.kind = SHIM_KIND_FORWARD;
-        /* The origin is an IPv4 client, whatever flags the client has set. */
+        /* What the origin is, whatever flags the client has set. */
         hdr.shim.flags = 0;
+        if (meta.from_metalink) {
+            hdr.shim.flags = SHIM_FLAG_METALINK;
+        }
     }
 }
 

@@ -2,9 +2,10 @@
  *
  *            ┌─────────────────────────────── ingress ───────────────────────────────┐            ┌─ egress ─┐
  *   parser ─▶│ admit ─▶ punt ─▶ service ─┬─ demux ─▶ deliver ─┬─▶ route ─▶ verdict ──│─▶ queue ─▶ │  stamp   │─▶ deparser
- *            │                           ├─ return ───────────┤             │        │            │  probe   │
- *            │                           ├─ probe ────────────┤       punt, drop or  │            └──────────┘
- *            │                           └─ transit ──────────┘       rewrite        │
+ *            │   │               ▲   ▲   ├─ return ───────────┤       or    │        │            │  probe,  │
+ *            │   └──▶ access ────┼───┘   ├─ probe ────────────┤   metalink  │        │            │  prune   │
+ *            │           │     metalink  └─ transit ──────────┘         punt, drop or│            └──────────┘
+ *            │           └─────▶ lan ──────────────────────────────────────▶rewrite  │
  *            └───────────────────────────────────────────────────────────────────────┘
  *
  * Stages decide in metadata; the verdict at the end alone punts, drops, counts and rewrites. So a punted frame is the
@@ -32,10 +33,14 @@
 #include "return.p4"
 #include "probe.p4"
 #include "route.p4"
+#include "metalink.p4"
+#include "lan.p4"
+#include "access.p4"
 #include "verdict.p4"
 
 control GatewayIngress(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t intrinsic) {
     Admit() admit;
+    Access() access;
     Punt() punt;
     Service() service;
     Demux() demux;
@@ -43,15 +48,21 @@ control GatewayIngress(inout headers_t hdr, inout metadata_t meta, inout standar
     Return() back;
     Probe() probe;
     Route() route;
+    MetalinkOut() metalink_out;
     Verdict() verdict;
 
     apply {
         admit.apply(hdr, meta);
 
-        if (meta.drop_reason == DropReason.NONE && meta.path == Path.TRANSIT) {
-            punt.apply(meta);
+        if (meta.drop_reason == DropReason.NONE) {
+            if (meta.path == Path.TRANSIT) {
+                punt.apply(meta);
+            } else if (meta.path == Path.ACCESS) {
+                access.apply(hdr, meta);
+            }
         }
-        if (meta.drop_reason == DropReason.NONE && meta.punt_reason == PuntReason.NONE && meta.path != Path.PACKET_OUT) {
+        if (meta.drop_reason == DropReason.NONE && meta.punt_reason == PuntReason.NONE && meta.path != Path.PACKET_OUT &&
+            meta.path != Path.LAN) {
             if (!hdr.ipv4.isValid()) {
                 meta.drop_reason = DropReason.UNSUPPORTED_ETHERTYPE;
             } else if (meta.path == Path.TRANSIT) {
@@ -71,7 +82,11 @@ control GatewayIngress(inout headers_t hdr, inout metadata_t meta, inout standar
                 }
             }
             if (meta.drop_reason == DropReason.NONE) {
-                route.apply(hdr, meta);
+                if (meta.to_metalink) {
+                    metalink_out.apply(hdr, meta);
+                } else {
+                    route.apply(hdr, meta);
+                }
             }
         }
 

@@ -1,4 +1,5 @@
-/* Return: an IPvN router's packet (kind 2) becomes one for the client (kind 3), from the service address that the client used.
+/* Return: an IPvN router's packet (kind 2) becomes one for the client (kind 3), from the service address that the client used;
+ * or, with flag M, one for an endpoint on a metalink (metalink.p4).
  *
  *   return_source ─▶ service_source ─▶ where from ... verdict ... ReturnRewrite: Eth | IPv4 | UDP | shim | origin | payload
  *                                                                             ─▶ Eth | IPv4 | UDP | shim | payload
@@ -56,7 +57,13 @@ control Return(in headers_t hdr, inout metadata_t meta) {
     apply {
         return_source.apply();
         if (meta.drop_reason == DropReason.NONE) {
-            service_source.apply();
+            if (hdr.shim.flags & SHIM_FLAG_METALINK != 0) {
+                meta.to_metalink = true;
+                meta.mli = hdr.origin.client[23:0];
+                meta.mli_gateway = hdr.origin.client_port;
+            } else {
+                service_source.apply();
+            }
         }
     }
 }

@@ -59,9 +59,6 @@ control Service(in headers_t hdr, inout metadata_t meta) {
                 if (hdr.shim.kind == SHIM_KIND_RETURN) {
                     if (!hdr.origin.isValid()) {
                         meta.drop_reason = DropReason.BAD_UDP_LENGTH;
-                    } else if (hdr.shim.flags & SHIM_FLAG_METALINK != 0) {
-                        /* The origin is a metalink, and this program has none. */
-                        meta.drop_reason = DropReason.NO_SERVICE;
                     } else {
                         meta.path = Path.BACK;
                     }

@@ -17,6 +17,7 @@ control Rewrite(inout headers_t hdr, inout metadata_t meta) {
     ReturnRewrite() return_rewrite;
     ReflectRewrite() reflect_rewrite;
     RouteRewrite() route_rewrite;
+    MetalinkRewrite() metalink_rewrite;
     SaveOldWords() save_old_words;
 
     apply {
@@ -32,7 +33,11 @@ control Rewrite(inout headers_t hdr, inout metadata_t meta) {
         } else if (meta.path == Path.ORIGINATE && meta.probe_type == PROBE_REQUEST) {
             meta.stamp = Stamp.T_OUT;
         }
-        route_rewrite.apply(hdr, meta);
+        if (meta.to_metalink) {
+            metalink_rewrite.apply(hdr, meta);
+        } else {
+            route_rewrite.apply(hdr, meta);
+        }
     }
 }
 
@@ -42,9 +47,15 @@ control Verdict(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     Rewrite() rewrite;
     SendToController() send_to_controller;
     SendToPort() send_to_port;
+    SendToGroup() send_to_group;
+    ReportSource() report_source;
     DropFrame() drop_frame;
 
     apply {
+        /* It is not the frame that came in any more, and there is nobody to send an ICMP message to. */
+        if (meta.from_metalink) {
+            meta.punt_reason = PuntReason.NONE;
+        }
         if (meta.punt_reason != PuntReason.NONE) {
             punt_meter.apply(meta);
             if (meta.punt_color == COLOR_RED) {
@@ -57,10 +68,17 @@ control Verdict(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.drop_reason == DropReason.NONE && meta.punt_reason == PuntReason.NONE) {
             if (meta.path == Path.PACKET_OUT) {
                 meta.egress_port = hdr.packet_out.egress_port[8:0];
-            } else {
+            } else if (meta.path != Path.LAN) {
                 rewrite.apply(hdr, meta);
             }
-            send_to_port.apply(meta.egress_port, intrinsic);
+            if (meta.flood) {
+                send_to_group.apply(meta.flood_group, intrinsic);
+            } else {
+                send_to_port.apply(meta.egress_port, meta.queue, intrinsic);
+            }
+            if (meta.new_source) {
+                report_source.apply(hdr, meta);
+            }
         } else {
             if (meta.drop_reason != DropReason.NONE) {
                 count_drop.apply(meta);

@@ -12,6 +12,8 @@ import namespace
 
 DEVICE_ID = 1
 CPU_PORT = 510
+# Of each port; provisioned metalinks have the highest.
+QUEUES = 8
 START_TIMEOUT = 30
 STOP_TIMEOUT = 10
 
@@ -23,7 +25,8 @@ def free_port() -> int:
 
 
 def embedded_command(dmux: str, address: str, interfaces: dict[int, str]) -> list[str]:
-    command = [dmux, "switch", "--p4runtime", address, "--device-id", str(DEVICE_ID), "--cpu-port", str(CPU_PORT)]
+    command = [dmux, "switch", "--p4runtime", address, "--device-id", str(DEVICE_ID), "--cpu-port", str(CPU_PORT),
+               "--priority-queues", str(QUEUES)]
     for port, interface in interfaces.items():
         command += ["--port", f"{port}@{interface}"]
     return command
@@ -34,7 +37,7 @@ def bmv2_command(_: str, address: str, interfaces: dict[int, str]) -> list[str]:
     # Its Thrift server has a fixed port of its own, which a namespace makes harmless.
     for port, interface in interfaces.items():
         command += ["-i", f"{port}@{interface}"]
-    return command + ["--", "--grpc-server-addr", address, "--cpu-port", str(CPU_PORT)]
+    return command + ["--", "--grpc-server-addr", address, "--cpu-port", str(CPU_PORT), "--priority-queues", str(QUEUES)]
 
 
 COMMANDS = {"embedded": embedded_command, "bmv2": bmv2_command}

@@ -11,6 +11,12 @@ const bit<9> CPU_PORT = 510;
 /* Roles of a port (port_role). */
 const bit<8> ROLE_WAN = 1;
 const bit<8> ROLE_CPU = 2;
+/* On an access LAN. */
+const bit<8> ROLE_ACCESS = 3;
+
+/* What a VLAN of an access link is for (access_vlan); others are legacy. */
+const bit<8> VLAN_PROVISIONED = 1;
+const bit<8> VLAN_MULTIPOINT = 2;
 
 /* What becomes of a frame from the controller (packet_out.submit_to_ingress). */
 /* Out of egress_port as it is. */
@@ -28,6 +34,9 @@ const bit<8> SERVICE_GATEWAY = 2;
 
 const bit<16> ETHER_TYPE_IPV4 = 0x0800;
 const bit<16> ETHER_TYPE_ARP = 0x0806;
+/* 802.1Q. */
+const bit<16> ETHER_TYPE_VLAN = 0x8100;
+const bit<16> ETHER_TYPE_SUBSTRATE = 0x88B5;
 const bit<48> MAC_BROADCAST = 0xFFFFFFFFFFFF;
 const bit<8> IP_PROTOCOL_UDP = 17;
 
@@ -46,6 +55,12 @@ const bit<8> SHIM_KIND_NONE = 0xFF;
 /* Flag bit 0 (M): the origin is a metalink endpoint. */
 const bit<8> SHIM_FLAG_METALINK = 0x01;
 
+const bit<4> SUBSTRATE_VERSION = 1;
+/* Flag bit 0 (S): a shim and an origin header follow. Between gateway and an IPvN router on a metalink. */
+const bit<4> SUBSTRATE_FLAG_SHIM = 0x1;
+/* Substrate discovery. */
+const bit<24> MLI_DISCOVERY = 0;
+
 const bit<8> PROBE_REQUEST = 1;
 const bit<8> PROBE_REPLY = 2;
 
@@ -58,6 +73,13 @@ const bit<16> IPV4_BYTES = 20;
 const bit<16> ORIGIN_BYTES = 8;
 const bit<32> GROWTH_TUNNEL = 8;
 const bit<32> GROWTH_RETURN = 0xFFFFFFF8;
+/* What the frame of a metalink has to be longer by to be the IPv4 packet of a tunnel with the same metaframe: IPv4, UDP (and
+ * shim) instead of Ethernet, tag and substrate header. */
+const bit<16> GROWTH_NORMAL_SHIM = 6;
+const bit<16> GROWTH_NORMAL_DATA = 14;
+/* IPv4 and UDP, which a metalink to an IPvN router does without; and the shim, which one to an endpoint does without. */
+const bit<32> TUNNEL_BYTES = 28;
+const bit<32> TUNNEL_SHIM_BYTES = 36;
 /* UDP + shim + probe header. */
 const bit<16> PROBE_UDP_BYTES = 44;
 
@@ -79,13 +101,24 @@ const int RETURN_SOURCE_SIZE = 131072;
 const int SERVICE_SOURCE_SIZE = 4096;
 const int IPV4_ROUTE_SIZE = 16384;
 const int NEXTHOP_SIZE = 4096;
+const int ACCESS_PORT_SIZE = 512;
+const int ACCESS_VLAN_SIZE = 1024;
+const int ENDPOINT_SIZE = 16384;
+const int METALINK_SIZE = 16384;
+const int SHARED_MLI_SIZE = 4096;
+const int LAN_SIZE = 16384;
 
 /* Cells of the register client_seen: clients of draining routers share them by hash. */
 #define CLIENT_SEEN_CELLS 262144
 /* Learning (action to_draining): every client counts as one of the router's own, and is remembered. */
 const bit<8> LEARNING = 1;
 
-/* What the punt meter calls red (RFC 2698). */
+/* Cells of the counters metalink_rx_red and metalink_tx_red and of the register last_report: one for each metalink. */
+#define METALINK_CELLS 16384
+/* What is out of profile is dropped (action metalink), not only reported. */
+const bit<8> POLICE = 1;
+
+/* What meters call red (RFC 2698). */
 const bit<2> COLOR_RED = 2;
 
 /* Cells of the indirect objects: room above the highest reason. */
@@ -122,7 +155,13 @@ enum bit<8> DropReason {
     TOO_BIG = 23,
     PUNT_RATE = 24,
     BAD_PROBE = 25,
-    UNKNOWN_PROBER = 26
+    UNKNOWN_PROBER = 26,
+    BAD_SUBSTRATE = 27,
+    WRONG_VLAN = 28,
+    UNKNOWN_ENDPOINT = 29,
+    UNKNOWN_METALINK = 30,
+    METALINK_RATE = 31,
+    LAN_HAIRPIN = 32
 }
 
 /* Why a frame was sent to the controller: the index into the meter `punt_meter` and packet_in.reason. */
@@ -135,7 +174,11 @@ enum bit<8> PuntReason {
     TOO_BIG = 5,
     NO_ROUTE = 6,
     /* A return whose client is this gateway itself. */
-    RETURN = 7
+    RETURN = 7,
+    /* MLI 0 on an access port. */
+    DISCOVERY = 8,
+    /* An endpoint's control MLI. */
+    METALINK_CONTROL = 9
 }
 
 #endif

@@ -32,6 +32,19 @@ header ethernet_h {
     bit<16> ether_type;
 }
 
+header vlan_h {
+    bit<3> pcp;
+    bit<1> dei;
+    bit<12> vid;
+    bit<16> ether_type;
+}
+
+header substrate_h {
+    bit<4> version;
+    bit<4> flags;
+    bit<24> mli;
+}
+
 /* The fixed part; a packet with options is never parsed further. */
 header ipv4_h {
     bit<4> version;
@@ -86,6 +99,8 @@ struct headers_t {
     packet_in_h packet_in;
     packet_out_h packet_out;
     ethernet_h ethernet;
+    vlan_h vlan;
+    substrate_h substrate;
     ipv4_h ipv4;
     udp_h udp;
     shim_h shim;
@@ -106,7 +121,11 @@ enum bit<8> Path {
     /* From the controller, to be routed. */
     ORIGINATE = 4,
     /* From the controller, straight out of a port. */
-    PACKET_OUT = 5
+    PACKET_OUT = 5,
+    /* From an access port: tagged, of the substrate, or for another station. */
+    ACCESS = 6,
+    /* Between the ports of one access link, untouched. */
+    LAN = 7
 }
 
 /* Which time stamp egress writes into a probe. */
@@ -142,6 +161,8 @@ struct metadata_t {
     /* -- filled by the parser; zero where a packet has no such field -- */
     bit<16> ether_type;
     bit<8> protocol;
+    /* 0 for untagged frames. */
+    bit<12> vid;
     /* UDP ports; zero for other protocols and for every fragment. */
     bit<16> src_port;
     bit<16> dst_port;
@@ -171,6 +192,34 @@ struct metadata_t {
     /* Difference whose sign bit says that the client is none of that router's. */
     bit<32> idle_left;
     bool present;
+    /* -- access LANs -- */
+    /* The access link of the port, and the multicast group of its ports. */
+    bit<16> link;
+    bit<16> flood_group;
+    bool flood;
+    bit<8> vlan_use;
+    bit<32> endpoint;
+    bit<9> port_difference;
+    bool new_source;
+    /* What it came by is a metalink: it is a tunnelled packet by now, from the address that is its MLI. */
+    bool from_metalink;
+    bit<16> gateway;
+    bit<32> gateway_addr;
+    bit<16> metanet_protocol;
+    bit<32> metanet_provider;
+    bit<8> police;
+    /* What it leaves by is a metalink, of that MLI of that gateway. */
+    bool to_metalink;
+    bit<24> mli;
+    bit<16> mli_gateway;
+    bit<12> out_vid;
+    bit<3> out_pcp;
+    bit<3> queue;
+    /* What the meter of the metalink says, and the cell for what is out of profile. */
+    bit<2> color;
+    bit<32> cell;
+    bit<16> total_len;
+
     /* The source address and ports of the packet after it is rewritten. */
     bit<32> new_src;
     bit<16> new_src_port;

@@ -3,7 +3,9 @@
  *   start ─▶ packet_out (from the CPU port) ─▶ accept          submit_to_ingress = 0: the frame is not looked at
  *     │            │
  *     └────────────┴─▶ ethernet ─▶ ipv4 ─▶ udp ─▶ shim ─▶ origin   kind 2
- *                                                      └▶ probe    kind 5
+ *                         │                            └▶ probe    kind 5
+ *                         ├─▶ vlan
+ *                         └──┴─▶ substrate ─▶ shim ─▶ origin       flag S, kind 2
  *
  * The parser only goes on where the lengths that it has seen promise enough bytes, so that a short or strange datagram in
  * transit is routed like any other; whether a header *must* be there is decided by the stage that needs it. Running off
@@ -36,6 +38,33 @@ parser GatewayParser(packet_in packet, inout headers_t hdr, inout metadata_t met
         meta.ether_type = hdr.ethernet.ether_type;
         transition select(hdr.ethernet.ether_type) {
             ETHER_TYPE_IPV4: parse_ipv4;
+            ETHER_TYPE_VLAN: parse_vlan;
+            ETHER_TYPE_SUBSTRATE: parse_substrate;
+            default: accept;
+        }
+    }
+
+    state parse_vlan {
+        packet.extract(hdr.vlan);
+        meta.vid = hdr.vlan.vid;
+        transition select(hdr.vlan.ether_type) {
+            ETHER_TYPE_SUBSTRATE: parse_substrate;
+            default: accept;
+        }
+    }
+
+    state parse_substrate {
+        packet.extract(hdr.substrate);
+        transition select(hdr.substrate.version, hdr.substrate.flags) {
+            (SUBSTRATE_VERSION, SUBSTRATE_FLAG_SHIM &&& SUBSTRATE_FLAG_SHIM): parse_substrate_shim;
+            default: accept;
+        }
+    }
+
+    state parse_substrate_shim {
+        packet.extract(hdr.shim);
+        transition select(hdr.shim.version, hdr.shim.kind) {
+            (SHIM_VERSION, SHIM_KIND_RETURN): parse_origin;
             default: accept;
         }
     }
@@ -97,6 +126,8 @@ control GatewayDeparser(packet_out packet, in headers_t hdr) {
     apply {
         packet.emit(hdr.packet_in);
         packet.emit(hdr.ethernet);
+        packet.emit(hdr.vlan);
+        packet.emit(hdr.substrate);
         packet.emit(hdr.ipv4);
         packet.emit(hdr.udp);
         packet.emit(hdr.shim);

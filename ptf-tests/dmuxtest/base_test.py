@@ -15,7 +15,7 @@ from dmuxtest.p4runtime import Client
 
 CPU_PORT = 510
 WAN_PORTS = (1, 2, 3, 4)
-ROLE_WAN, ROLE_CPU = 1, 2
+ROLE_WAN, ROLE_CPU, ROLE_ACCESS = 1, 2, 3
 FRAME_TIMEOUT = 20
 # Frames between two fences: BMv2's receive buffer holds about eight.
 BURST = 4
@@ -23,7 +23,7 @@ BURST = 4
 # A frame that only these tests send (IEEE 802, local experimental 2): it is punted under a reason of its own, so that its
 # arrival proves that all frames before it on the same port have been dealt with. No waiting for nothing to happen.
 FENCE_TYPE = 0x88B6
-FENCE_REASON = 9
+FENCE_REASON = 15
 
 INSERT, MODIFY, DELETE = p4runtime_pb2.Update.INSERT, p4runtime_pb2.Update.MODIFY, p4runtime_pb2.Update.DELETE
 
@@ -85,6 +85,8 @@ class SwitchTest(BaseTest):
         self.punt_reasons = self.p4info.enum("PuntReason")
         self._inserted = []
         self._configured_meters = set()
+        self._digests = set()
+        self._groups = set()
         self._fences = 0
 
     def tearDown(self):
@@ -104,6 +106,12 @@ class SwitchTest(BaseTest):
         for name, index in self._configured_meters:
             self._write_meter(name, index, None)
         self._configured_meters = set()
+        for name in self._digests:
+            self._write_digest(DELETE, name)
+        self._digests = set()
+        for group in self._groups:
+            self._write_group(DELETE, group, ())
+        self._groups = set()
 
     # ---- entries ----
 
@@ -167,6 +175,65 @@ class SwitchTest(BaseTest):
         """Packets per second; undone when the test ends."""
         self._write_meter(name, index, (rate, burst))
         self._configured_meters.add((name, index))
+
+    def set_direct_meter(self, table, match, rate, burst):
+        """Bytes per second of one entry, with which it goes again."""
+        update = p4runtime_pb2.Update(type=MODIFY)
+        meter = update.entity.direct_meter_entry
+        meter.table_entry.CopyFrom(self.entry(table, match))
+        meter.config.cir = meter.config.pir = rate
+        meter.config.cburst = meter.config.pburst = burst
+        self.client.write([update])
+
+    def cell(self, counter, index) -> tuple[int, int]:
+        """Packets and bytes of one cell of an indirect counter."""
+        entity = p4runtime_pb2.Entity()
+        entity.counter_entry.counter_id = self.p4info.counters[counter].preamble.id
+        entity.counter_entry.index.index = index
+        (answer,) = self.client.read(entity)
+        return answer.counter_entry.data.packet_count, answer.counter_entry.data.byte_count
+
+    # ---- digests and multicast ----
+
+    def ask_for_digests(self, name):
+        """Every message of the digest from now on, one a message; undone when the test ends."""
+        self._write_digest(INSERT, name)
+        self._digests.add(name)
+
+    def _write_digest(self, kind, name):
+        update = p4runtime_pb2.Update(type=kind)
+        entry = update.entity.digest_entry
+        entry.digest_id = self.p4info.digests[name].preamble.id
+        if kind != DELETE:
+            entry.config.max_list_size = 1
+        self.client.write([update])
+
+    def digests_until(self, name, last: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The members of the messages of the digest, up to the one that must come. A target may begin with some that earlier
+        tests caused."""
+        seen = []
+        while last not in seen:
+            try:
+                message = self.client.digests.get(timeout=FRAME_TIMEOUT)
+            except queue.Empty:
+                self.fail(f"no {last} of the digest {name}, only {seen}")
+            if message.digest_id == self.p4info.digests[name].preamble.id:
+                self.client.acknowledge(message)
+                seen += [tuple(int.from_bytes(m.bitstring, "big") for m in data.struct.members) for data in message.data]
+        return seen
+
+    def add_group(self, group, *ports):
+        """A multicast group; undone when the test ends."""
+        self._write_group(INSERT, group, ports)
+        self._groups.add(group)
+
+    def _write_group(self, kind, group, ports):
+        update = p4runtime_pb2.Update(type=kind)
+        entry = update.entity.packet_replication_engine_entry.multicast_group_entry
+        entry.multicast_group_id = group
+        for port in ports:
+            entry.replicas.add(egress_port=port, instance=1)
+        self.client.write([update])
 
     def _write_meter(self, name, index, limits):
         update = p4runtime_pb2.Update(type=MODIFY)

@@ -33,6 +33,7 @@ class P4Info:
         self.tables = {t.preamble.name: t for t in self.message.tables}
         self.actions = {a.preamble.name: a for a in self.message.actions}
         self.counters = {c.preamble.name: c for c in self.message.counters}
+        self.digests = {d.preamble.name: d for d in self.message.digests}
         self.meters = {m.preamble.name: m for m in self.message.meters}
         self.headers = {h.preamble.name: h for h in self.message.controller_packet_metadata}
 

@@ -40,6 +40,7 @@ class Client:
         grpc.channel_ready_future(self.channel).result(timeout=STREAM_TIMEOUT)
         self.stub = p4runtime_pb2_grpc.P4RuntimeStub(self.channel)
         self.packets = queue.Queue()
+        self.digests = queue.Queue()
         self.arbitration = queue.Queue()
         self._requests = queue.Queue()
         self._stream = self.stub.StreamChannel(iter(self._requests.get, None))
@@ -51,6 +52,8 @@ class Client:
             for message in self._stream:
                 if message.HasField("packet"):
                     self.packets.put(message.packet)
+                elif message.HasField("digest"):
+                    self.digests.put(message.digest)
                 elif message.HasField("arbitration"):
                     self.arbitration.put(message.arbitration)
         except grpc.RpcError as error:
@@ -97,6 +100,12 @@ class Client:
         request = p4runtime_pb2.StreamMessageRequest()
         request.packet.payload = payload
         request.packet.metadata.extend(metadata)
+        self._requests.put(request)
+
+    def acknowledge(self, digest):
+        request = p4runtime_pb2.StreamMessageRequest()
+        request.digest_ack.digest_id = digest.digest_id
+        request.digest_ack.list_id = digest.list_id
         self._requests.put(request)
 
     def close(self):

@@ -5,6 +5,8 @@ import struct
 
 ETHER_IPV4 = 0x0800
 ETHER_ARP = 0x0806
+ETHER_VLAN = 0x8100
+ETHER_SUBSTRATE = 0x88B5
 UDP = 17
 DMUX_PORT = 51700
 
@@ -35,6 +37,15 @@ def checksum(data: bytes) -> int:
 
 def ethernet(dst: str, src: str, ether_type: int, payload: bytes) -> bytes:
     return mac(dst) + mac(src) + struct.pack("!H", ether_type) + payload
+
+
+def tagged(vid: int, ether_type: int, payload: bytes, *, pcp=0) -> bytes:
+    """What follows an Ethernet header of type 802.1Q."""
+    return struct.pack("!HH", pcp << 13 | vid, ether_type) + payload
+
+
+def substrate(mli: int, metaframe: bytes, *, flags=0, version=1) -> bytes:
+    return struct.pack("!I", version << 28 | flags << 24 | mli) + metaframe
 
 
 def ipv4(src: str, dst: str, protocol: int, payload: bytes, *, ttl=64, identification=0x1234, tos=0, fragment_flags=2, offset=0,

@@ -64,7 +64,7 @@ class DamageStaysVisible(GatewayTest):
 
 class EveryFieldOfTheClientArrives(GatewayTest):
     def runTest(self):
-        for client, port in (("10.0.0.254", 1), ("255.255.255.254", 65535), ("0.0.0.1", 0), ("172.31.7.9", 51700)):
+        for client, port in (("10.0.0.254", 1), ("255.255.255.254", 65535), ("1.0.0.0", 0), ("172.31.7.9", 51700)):
             with self.subTest(client=client, port=port):
                 self.assert_tunnels(from_client(b"who", src=client, src_port=port),
                                     to_router(b"who", client=client, client_port=port))

@@ -56,7 +56,7 @@ class SetOfRouters(GatewayTest):
         buckets = range(MASK + 1)
         self.insert_all([self.entry("router", {"router": b}, "tunnel", dst="203.0.113.8", dst_port=1000 + b) for b in buckets])
         self.insert_all([self.entry("bucket", {"set": SET, "bucket": b}, "to_router", router=b) for b in buckets])
-        for client in ("10.0.0.1", "10.0.0.2", "10.0.0.255", "172.16.0.1", "0.0.0.1", "8.8.8.8"):
+        for client in ("10.0.0.1", "10.0.0.2", "10.0.0.255", "172.16.0.1", "1.0.0.1", "8.8.8.8"):
             with self.subTest(client=client):
                 self.assert_tunnels(from_client(b"x", src=client),
                                     to_router(b"x", client=client, dst="203.0.113.8", dst_port=1000 + bucket_of(client)))

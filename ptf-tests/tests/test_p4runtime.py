@@ -34,6 +34,19 @@ class ReadBackIsWhatWasWritten(GatewayTest):
             e("return_source", {"src": 0, "src_port": 65535, "protocol": 256}, "accept_return"),
             e("ipv4_route", {"dst": ("128.0.0.0", 1)}, "via_group", first=65535, mask=255),
             e("nexthop", {"nexthop": 65535}, "set_nexthop", port=509, src_mac=1, dst_mac=(1 << 48) - 1, mtu=65535),
+            e("router", {"router": 1}, "to_metalink", mli=(1 << 24) - 1, gateway=65535),
+            e("access_port", {"port": 509}, "set_access_link", link=65535, flood_group=65535, gateway=65535, gateway_addr="192.0.2.1"),
+            e("access_vlan", {"link": 65535, "vid": 4095}, "provisioned"),
+            e("access_vlan", {"link": 0, "vid": 0}, "multipoint"),
+            e("shared_mli", {"link": 65535, "mli": (1 << 24) - 1}, "shared"),
+            e("endpoint", {"port": 509, "src": (1 << 48) - 1}, "set_endpoint", endpoint=0xFFFFFFFF),
+            e("metalink_rx", {"endpoint": 0xFFFFFFFF, "mli": 0xFFFFFF}, "metalink", protocol=65535, provider=0xFFFFFFFF, cell=16383,
+              police=255),
+            e("metalink_rx", {"endpoint": 0, "mli": 0}, "metalink_control", cell=0),
+            e("metalink_tx", {"gateway": 65535, "mli": 0xFFFFFF, "protocol": 65535}, "send_metalink", port=509, src_mac=1,
+              dst_mac=(1 << 48) - 1, vid=4095, pcp=7, queue=7, mtu=65535, cell=16383),
+            e("lan_source", {"port": 509, "vid": 4095, "src": (1 << 48) - 1}, "known_source"),
+            e("lan_forward", {"link": 65535, "vid": 4095, "dst": 0}, "to_port", port=509),
         ])
         for table in self.p4info.tables:
             with self.subTest(table=table):

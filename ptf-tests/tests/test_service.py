@@ -87,14 +87,12 @@ class NothingListens(GatewayTest):
 
 
 class ReturnForAMetalink(GatewayTest):
-    """Flag M says that the origin is a metalink, of which this program has none."""
+    """Flag M says that the origin is a metalink, and this one is not there: not even where a route would take the packet elsewhere."""
 
     def runTest(self):
-        self.assert_router_dropped(from_router(b"x", flags=0x01), "no_service")
-        # Not even where a route would take the packet elsewhere.
+        self.assert_router_dropped(from_router(b"x", flags=0x01), "unknown_metalink")
         self.delete("ipv4_route", {"dst": (GATEWAY, 32)})
-        self.assert_router_dropped(from_router(b"x", flags=0x01), "no_service")
-
+        self.assert_router_dropped(from_router(b"x", flags=0x01), "unknown_metalink")
 
 class ReservedFlagsAreIgnored(GatewayTest):
     def runTest(self):

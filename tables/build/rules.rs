@@ -11,6 +11,7 @@ const TARGETS: &[(&str, &str, &str)] = &[
     ("bucket", "set", "SetId"),
     ("nexthop", "nexthop", "NexthopIndex"),
     ("service_source", "service_index", "::dmux_wire::ServiceIndex"),
+    ("metalink_rx", "endpoint", "EndpointIndex"),
 ];
 
 /// Types that the name and the width tell, since P4Info keeps neither enums nor the meaning of a number.
@@ -24,6 +25,13 @@ const NAMED: &[(&str, u32, &str)] = &[
     ("reason", 8, "::dmux_wire::PuntReason"),
     ("submit_to_ingress", 8, "crate::Submit"),
     ("t_in", 48, "crate::SwitchTime"),
+    ("gateway", 16, "::dmux_wire::GatewayId"),
+    ("link", 16, "crate::AccessLinkIndex"),
+    ("mli", 24, "crate::Mli"),
+    ("vid", 12, "crate::VlanId"),
+    ("pcp", 3, "crate::Priority8"),
+    ("queue", 3, "crate::Priority8"),
+    ("police", 8, "crate::OutOfProfile"),
 ];
 
 /// A field of a packet header that is always 0 and that nobody sees.

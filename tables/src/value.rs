@@ -4,7 +4,7 @@ use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
 use std::net::Ipv4Addr;
 
-use dmux_wire::{MacAddr, ProtocolId, ProviderId, PuntReason, ServiceIndex};
+use dmux_wire::{GatewayId, MLI_MAX, MacAddr, ProtocolId, ProviderId, PuntReason, ServiceIndex};
 
 /// The type of a field: as many bits as [`Value::BITS`], some patterns of which may have no meaning.
 pub trait Value: Copy + Ord + Hash + Debug + Display {
@@ -75,6 +75,79 @@ pub(crate) use wrapper;
 wrapper!(ProtocolId(u16));
 wrapper!(ProviderId(u32));
 wrapper!(ServiceIndex(u16));
+wrapper!(GatewayId(u16));
+
+newtype! {
+    /// An access link of the switch: the ports that are one LAN.
+    AccessLinkIndex(u16)
+}
+
+/// A number of a width that no integer type has.
+macro_rules! narrow {
+    ($(#[$doc:meta])* $name:ident($int:ident), $bits:literal, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name($int);
+
+        impl $name {
+            /// The largest.
+            pub const MAX: $int = $max;
+
+            /// The one with this number, if it is not too large.
+            pub const fn new(n: $int) -> Option<Self> {
+                if n <= Self::MAX { Some(Self(n)) } else { None }
+            }
+
+            /// Its number.
+            pub const fn get(self) -> $int {
+                self.0
+            }
+        }
+
+        impl Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Display::fmt(&self.0, f)
+            }
+        }
+
+        impl Value for $name {
+            const BITS: u32 = $bits;
+
+            fn to_bits(self) -> u128 {
+                self.0.into()
+            }
+
+            fn from_bits(bits: u128) -> Option<Self> {
+                bits.try_into().ok().and_then(Self::new)
+            }
+        }
+    };
+}
+
+narrow! {
+    /// A metalink identifier (DESIGN §3.4); 0 is discovery's.
+    Mli(u32), 24, MLI_MAX
+}
+narrow! {
+    /// An 802.1Q VLAN identifier; 0 stands for untagged frames.
+    VlanId(u16), 12, 4095
+}
+narrow! {
+    /// A priority of 802.1Q (PCP), or an egress queue: 7 is served first.
+    Priority8(u8), 3, 7
+}
+narrow! {
+    /// A port of the switch: 9 bits, as v1model has them. BMv2 takes the largest for "drop".
+    PortId(u16), 9, 511
+}
+
+impl PortId {
+    /// A port that is known when the code is written; a number that 9 bits do not hold does not compile.
+    pub const fn of<const PORT: u16>() -> Self {
+        const { assert!(PORT <= Self::MAX, "a port has 9 bits") }
+        Self(PORT)
+    }
+}
 
 impl Value for bool {
     const BITS: u32 = 1;
@@ -129,49 +202,6 @@ impl Value for PuntReason {
     }
 }
 
-/// A port of the switch: 9 bits, as v1model has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(u16);
-
-impl PortId {
-    /// The largest that 9 bits hold; BMv2 takes it for "drop".
-    pub const MAX: u16 = 511;
-
-    /// The port with this number, if 9 bits hold it.
-    pub const fn new(port: u16) -> Option<Self> {
-        if port <= Self::MAX { Some(Self(port)) } else { None }
-    }
-
-    /// A port that is known when the code is written; a number that 9 bits do not hold does not compile.
-    pub const fn of<const PORT: u16>() -> Self {
-        const { assert!(PORT <= Self::MAX, "a port has 9 bits") }
-        Self(PORT)
-    }
-
-    /// Its number.
-    pub const fn get(self) -> u16 {
-        self.0
-    }
-}
-
-impl Display for PortId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Display::fmt(&self.0, f)
-    }
-}
-
-impl Value for PortId {
-    const BITS: u32 = 9;
-
-    fn to_bits(self) -> u128 {
-        self.0.into()
-    }
-
-    fn from_bits(bits: u128) -> Option<Self> {
-        bits.try_into().ok().and_then(Self::new)
-    }
-}
-
 /// What a port is for: `ROLE_…` in p4src/include/constants.p4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -180,6 +210,8 @@ pub enum PortRole {
     Wan = 1,
     /// To the controller.
     Cpu = 2,
+    /// To an access LAN.
+    Access = 3,
 }
 
 impl Display for PortRole {
@@ -187,6 +219,7 @@ impl Display for PortRole {
         f.pad(match self {
             Self::Wan => "WAN",
             Self::Cpu => "CPU",
+            Self::Access => "access",
         })
     }
 }
@@ -202,6 +235,42 @@ impl Value for PortRole {
         match bits {
             1 => Some(Self::Wan),
             2 => Some(Self::Cpu),
+            3 => Some(Self::Access),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of an endpoint's frame that is out of profile; it is counted and reported in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum OutOfProfile {
+    /// It is forwarded all the same.
+    ReportOnly = 0,
+    /// It is dropped.
+    Drop = 1,
+}
+
+impl Display for OutOfProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ReportOnly => "report-only",
+            Self::Drop => "drop",
+        })
+    }
+}
+
+impl Value for OutOfProfile {
+    const BITS: u32 = 8;
+
+    fn to_bits(self) -> u128 {
+        self as u128
+    }
+
+    fn from_bits(bits: u128) -> Option<Self> {
+        match bits {
+            0 => Some(Self::ReportOnly),
+            1 => Some(Self::Drop),
             _ => None,
         }
     }

@@ -100,6 +100,18 @@ reasons! {
         BadProbe = 25, "bad_probe";
         /// A probe from what is not a gateway.
         UnknownProber = 26, "unknown_prober";
+        /// A frame on a VLAN of the substrate that has no substrate header, or one of another version.
+        BadSubstrate = 27, "bad_substrate";
+        /// A substrate frame on a VLAN that is neither the provisioned nor the multipoint one.
+        WrongVlan = 28, "wrong_vlan";
+        /// No endpoint with that Ethernet address is attached at that port.
+        UnknownEndpoint = 29, "unknown_endpoint";
+        /// An MLI that is none of the endpoint's, or not there.
+        UnknownMetalink = 30, "unknown_metalink";
+        /// More than the metalink's rate.
+        MetalinkRate = 31, "metalink_rate";
+        /// A frame between two stations behind the same port.
+        LanHairpin = 32, "lan_hairpin";
     }
 }
 
@@ -120,6 +132,10 @@ reasons! {
         NoRoute = 6, "no_route";
         /// A return whose client is the gateway itself.
         Return = 7, "return";
+        /// Substrate discovery: a frame with MLI 0 on an access port.
+        Discovery = 8, "discovery";
+        /// A frame on an endpoint's control MLI.
+        MetalinkControl = 9, "metalink_control";
     }
 }
 
@@ -133,15 +149,15 @@ mod tests {
             assert_eq!(reason.code() as usize, n + 1);
             assert_eq!(DropReason::from_code(reason.code()), Some(reason));
         }
-        assert_eq!(DropReason::ALL.len(), 26);
+        assert_eq!(DropReason::ALL.len(), 32);
         assert_eq!(DropReason::from_code(0), None);
-        assert_eq!(DropReason::from_code(27), None);
+        assert_eq!(DropReason::from_code(33), None);
         let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), DropReason::ALL.len());
-        assert_eq!(PuntReason::ALL.len(), 7);
-        assert_eq!(PuntReason::from_code(8), None);
+        assert_eq!(PuntReason::ALL.len(), 9);
+        assert_eq!(PuntReason::from_code(10), None);
         assert_eq!(format!("{:>10}|", PuntReason::Arp), "       arp|");
     }
 }

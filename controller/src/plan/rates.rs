@@ -19,7 +19,7 @@ const fn rate(per_second: u32, burst: u32) -> PuntRate {
 
 /// What a site gets that says nothing else. Registrations are work for the controller, so they have the most; what
 /// anybody can cause without a reply that matters (no route, TTL) has little.
-pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 7] = [
+pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 9] = [
     (PuntReason::Control, rate(5_000, 1_000)),
     (PuntReason::Arp, rate(200, 50)),
     (PuntReason::ProbeReply, rate(2_000, 500)),
@@ -27,4 +27,6 @@ pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 7] = [
     (PuntReason::TooBig, rate(200, 100)),
     (PuntReason::NoRoute, rate(20, 20)),
     (PuntReason::Return, rate(200, 100)),
+    (PuntReason::Discovery, rate(200, 100)),
+    (PuntReason::MetalinkControl, rate(1_000, 500)),
 ];

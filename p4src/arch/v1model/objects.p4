@@ -4,6 +4,8 @@
 #define DMUX_V1MODEL_OBJECTS_P4
 
 #define DIRECT_COUNTER(NAME) direct_counter(CounterType.packets_and_bytes) NAME
+/* Of bytes of the frame as it came in. */
+#define DIRECT_METER(NAME) direct_meter<bit<2>>(MeterType.bytes) NAME
 
 /* One packet, one cell, one call: a second call for the same packet would not fit Tofino. */
 control CountDrop(in metadata_t meta) {
@@ -56,6 +58,67 @@ control ClientPresence(in headers_t hdr, inout metadata_t meta) {
         if (meta.present) {
             client_seen.write(cell, now);
         }
+    }
+}
+
+/* What was out of profile, from endpoints and to them, by the metalink's cell. */
+control CountRxRed(in metadata_t meta) {
+    @name(".metalink_rx_red")
+    @id(COUNTER_METALINK_RX_RED)
+    counter<bit<32>>(METALINK_CELLS, CounterType.packets_and_bytes) metalink_rx_red;
+
+    apply {
+        metalink_rx_red.count(meta.cell);
+    }
+}
+
+control CountTxRed(in metadata_t meta) {
+    @name(".metalink_tx_red")
+    @id(COUNTER_METALINK_TX_RED)
+    counter<bit<32>>(METALINK_CELLS, CounterType.packets_and_bytes) metalink_tx_red;
+
+    apply {
+        metalink_tx_red.count(meta.cell);
+    }
+}
+
+struct violation_t {
+    bit<32> cell;
+    bit<24> mli;
+    bit<9> port;
+}
+
+/* Tells the controller that an endpoint sends more than it may: once a tick of 2^20 µs a metalink, whatever it sends. */
+control ReportViolation(in headers_t hdr, in metadata_t meta) {
+    @name(".last_report")
+    @id(REGISTER_LAST_REPORT)
+    register<bit<32>, bit<32>>(METALINK_CELLS) last_report;
+
+    bit<32> now;
+    bit<32> last;
+
+    apply {
+        now = 4w0 ++ meta.t_in[47:20];
+        now = now + 1;
+        last_report.read(last, meta.cell);
+        if (last - now != 0) {
+            last_report.write(meta.cell, now);
+            digest<violation_t>(1, { meta.cell, hdr.substrate.mli, meta.ingress_port });
+        }
+    }
+}
+
+struct lan_source_t {
+    bit<16> link;
+    bit<12> vid;
+    bit<48> mac;
+    bit<9> port;
+}
+
+/* Tells the controller where a station of an access LAN is (again, until it has an entry of lan_source). */
+control ReportSource(in headers_t hdr, in metadata_t meta) {
+    apply {
+        digest<lan_source_t>(1, { meta.link, meta.vid, hdr.ethernet.src, meta.ingress_port });
     }
 }
 

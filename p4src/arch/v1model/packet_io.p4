@@ -18,9 +18,18 @@ control SendToController(inout headers_t hdr, in metadata_t meta, inout standard
     }
 }
 
-control SendToPort(in bit<9> port, inout standard_metadata_t intrinsic) {
+/* Queue 7 is served first; a target without priority queues has queue 0 only. */
+control SendToPort(in bit<9> port, in bit<3> queue, inout standard_metadata_t intrinsic) {
     apply {
         intrinsic.egress_spec = port;
+        intrinsic.priority = queue;
+    }
+}
+
+/* To every port of the multicast group; egress drops the copy for the port that the frame came from. */
+control SendToGroup(in bit<16> group, inout standard_metadata_t intrinsic) {
+    apply {
+        intrinsic.mcast_grp = group;
     }
 }
 

@@ -34,6 +34,9 @@ control V1Egress(inout headers_t hdr, inout metadata_t meta, inout standard_meta
     StampProbe() stamp_probe;
 
     apply {
+        if (meta.flood && intrinsic.egress_port == meta.ingress_port) {
+            mark_to_drop(intrinsic);
+        }
         stamp_probe.apply(hdr, meta, intrinsic.egress_global_timestamp);
     }
 }
