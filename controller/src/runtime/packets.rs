@@ -114,7 +114,9 @@ impl<'a> Punt<'a> {
                 let (client, packet) = (SocketAddrV4::new(address, port), datagram.payload);
                 Packet::Returned { router: udp.from, ttl: udp.ipv4.ttl, client, packet }
             }
-            reason @ (PuntReason::Discovery | PuntReason::MetalinkControl) => return Err(PuntError::NoAccessLink(reason)),
+            reason @ (PuntReason::Discovery | PuntReason::MetalinkControl) => {
+                return Err(PuntError::NoAccessLink(reason));
+            }
         };
         Ok(Self { ingress_port: header.ingress_port, t_in_us: header.t_in.micros(), packet })
     }
