@@ -93,7 +93,7 @@ impl Rig {
     }
 
     fn limit(self, port: u16, rate: u64, depth: usize) -> Self {
-        self.queues.configure(port, QueueConfig { packets_per_second: Some(rate), depth });
+        self.queues.configure(port, QueueConfig { packets_per_second: Some(rate), depth, ..QueueConfig::default() });
         self
     }
 
@@ -320,7 +320,7 @@ proptest! {
         steps in proptest::collection::vec((0u64..2_000_000, 0u8..3, any::<bool>()), 1..200),
     ) {
         let gap = 1_000_000_000 / rate;
-        let mut queues = PortQueues::new(QueueConfig { packets_per_second: Some(rate), depth }, 3);
+        let mut queues = PortQueues::new(QueueConfig { packets_per_second: Some(rate), depth, ..QueueConfig::default() }, 3);
         let mut model: [VecDeque<(usize, u64)>; 3] = Default::default();
         let mut free = [0u64; 3];
         let mut now = 0;

@@ -25,9 +25,12 @@ fn an_interface_by_itself_is_a_plain_port() {
 #[test]
 fn a_port_may_have_egress_queues() {
     let queues = |text: &str| parse(text).egress.unwrap();
-    let config = |rate, depth| QueueConfig { packets_per_second: Some(rate), depth };
+    let config = |rate, depth| QueueConfig { packets_per_second: Some(rate), depth, ..QueueConfig::default() };
     assert_eq!(queues("1@veth0,egress-rate=250"), config(250, 64));
     assert_eq!(queues("1@veth0,egress-depth=9,egress-rate=1000000000"), config(1_000_000_000, 9));
+    let link = |rate| QueueConfig { link_bits_per_second: Some(rate), ..QueueConfig::default() };
+    assert_eq!(queues("1@veth0,egress-link=100mbit"), link(100_000_000));
+    assert_eq!(parse("1@veth0,egress-link=1500kbit").to_string(), "1@veth0,egress-link=1500kbit");
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn what_is_not_understood_is_refused_with_its_reason_and_the_grammar() {
         ("1@veth0,egress-rate=0", "not a number from 1 to 1000000000"),
         ("1@veth0,egress-rate=10mbit", "not a number from 1 to 1000000000"),
         ("1@veth0,egress-rate=1,egress-depth=16385", "not a number from 1 to 16384"),
-        ("1@veth0,egress-depth=5", "without egress-rate has no effect"),
+        ("1@veth0,egress-depth=5", "without egress-rate or egress-link has no effect"),
         ("1@veth0,seed=x", "not a whole number"),
         ("1@veth0,pcap=", "names no file"),
         ("1@udp:", "LOCAL>REMOTE"),

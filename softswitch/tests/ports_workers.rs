@@ -94,7 +94,7 @@ fn a_flow_stays_in_order_through_egress_queues() {
     let queued = switch.add_memory_port(100, &plain).unwrap();
     // So deep that nothing is dropped, and a rate at which packets do wait.
     let depth = 2 * WINDOW as usize * usize::from(SOURCES);
-    switch.set_egress_queues(100, QueueConfig { packets_per_second: Some(200_000), depth });
+    switch.set_egress_queues(100, QueueConfig { packets_per_second: Some(200_000), depth, ..QueueConfig::default() });
     check_order(&switch, &sources, &queued);
 
     let all = u64::from(FRAMES) * u64::from(SOURCES);

@@ -62,8 +62,9 @@ pub struct SwitchArgs {
     /// An interface is opened with AF_PACKET (needs CAP_NET_RAW), a TAP interface is made if it is missing (needs
     /// CAP_NET_ADMIN), pcap reads frames from one file and writes to another. Options: delay=5ms, loss=0.1%,
     /// rate=10mbit, queue=1000, seed=7 (an emulated link, for what is sent), egress-rate=1000, egress-depth=64 (packets
-    /// a second that enter egress, and packets that may wait for it, of each priority), and pcap=FILE (a capture of
-    /// both directions). Give --port once for each port.
+    /// a second that enter egress, and packets that may wait for it, of each priority), egress-link=100mbit (a link
+    /// behind these queues, which the highest priority gets first), and pcap=FILE (a capture of both directions). Give
+    /// --port once for each port.
     #[arg(long = "port", short = 'i', visible_alias = "interface", value_name = "PORT")]
     ports: Vec<PortSpec>,
     /// How many threads move packets (default: half the processors, 1 to 4).

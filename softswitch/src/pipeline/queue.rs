@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!             priority 2 ─▶ [ … depth ] ─ rate ─┐
-//!   push ──▶  priority 1 ─▶ [ … depth ] ─ rate ─┼─▶ pop: the highest priority whose packet is due
+//!   push ──▶  priority 1 ─▶ [ … depth ] ─ rate ─┼─▶ pop: the highest priority whose packet is due ─▶ link
 //!             priority 0 ─▶ [ … depth ] ─ rate ─┘
 //! ```
 //! Each priority is a queue of its own, with the port's depth and rate for itself. When a packet comes, it is decided when
-//! it may go: at once, or one packet's time after the one before. Time is in nanoseconds on whatever clock the caller has.
+//! it may go: at once, or one packet's time after the one before. A link behind them, which BMv2 does not have, takes one packet
+//! after the other, at its rate: so the lower priorities get what the higher ones leave. Time is in nanoseconds on whatever clock the caller has.
 
 use std::collections::VecDeque;
 
@@ -24,13 +25,16 @@ const NANOSECONDS: u64 = 1_000_000_000;
 pub struct QueueConfig {
     /// Packets a second; `None` for as fast as they come.
     pub packets_per_second: Option<u64>,
+    /// Bits a second of the link behind the queues, which all priorities share, over whole frames as they leave; `None` for
+    /// as fast as they come.
+    pub link_bits_per_second: Option<u64>,
     /// Packets that may wait; more are dropped. At most [`MAX_QUEUE_DEPTH`].
     pub depth: usize,
 }
 
 impl Default for QueueConfig {
     fn default() -> Self {
-        Self { packets_per_second: None, depth: DEFAULT_QUEUE_DEPTH }
+        Self { packets_per_second: None, link_bits_per_second: None, depth: DEFAULT_QUEUE_DEPTH }
     }
 }
 
@@ -82,6 +86,8 @@ pub struct Dequeued<T> {
 pub struct PortQueues<T> {
     config: QueueConfig,
     classes: Vec<Class<T>>,
+    /// When the link has sent what it was given.
+    link_free: u64,
 }
 
 impl<T> PortQueues<T> {
@@ -89,7 +95,7 @@ impl<T> PortQueues<T> {
     #[must_use]
     pub fn new(config: QueueConfig, priorities: u8) -> Self {
         let class = |_| Class { waiting: VecDeque::new(), free: 0, queued: 0, dropped: 0 };
-        let mut queues = Self { config, classes: (0..priorities.max(1)).map(class).collect() };
+        let mut queues = Self { config, classes: (0..priorities.max(1)).map(class).collect(), link_free: 0 };
         queues.configure(config);
         queues
     }
@@ -102,6 +108,7 @@ impl<T> PortQueues<T> {
     /// Takes a packet in. One of a priority that there is not is in the highest queue. False if the queue was full, and
     /// the packet is dropped.
     pub fn push(&mut self, item: T, priority: u8, now: u64) -> bool {
+        let idle = self.classes.iter().all(|c| c.waiting.is_empty());
         let ix = usize::from(priority).min(self.classes.len() - 1);
         let class = &mut self.classes[ix];
         let depth = class.waiting.len();
@@ -110,6 +117,8 @@ impl<T> PortQueues<T> {
             return false;
         }
         class.queued += 1;
+        // A link that is busy is never late; one that was idle has not saved that up.
+        self.link_free = if idle { self.link_free.max(now) } else { self.link_free };
         let due = class.free.max(now);
         class.free = due.saturating_add(self.config.packets_per_second.map_or(0, |rate| NANOSECONDS / rate.max(1)));
         class.waiting.push_back(Waiting { item, since: now, depth, due });
@@ -118,6 +127,9 @@ impl<T> PortQueues<T> {
 
     /// The packet whose turn it is: of those that are due, one of the highest priority.
     pub fn pop(&mut self, now: u64) -> Option<Dequeued<T>> {
+        if self.config.link_bits_per_second.is_some() && self.link_free > now {
+            return None;
+        }
         let due = |c: &Class<T>| c.waiting.front().is_some_and(|w| w.due <= now);
         let (priority, class) = self.classes.iter_mut().enumerate().rev().find(|(_, c)| due(c))?;
         let Waiting { item, since, depth, .. } = class.waiting.pop_front()?;
@@ -125,10 +137,19 @@ impl<T> PortQueues<T> {
         Some(Dequeued { item, priority: priority as u8, since, enq_depth: depth, deq_depth: class.waiting.len() })
     }
 
+    /// The link sends so many bytes: what the last packet has become.
+    pub fn sent(&mut self, bytes: u64) {
+        if let Some(rate) = self.config.link_bits_per_second {
+            let time = u128::from(bytes) * 8 * u128::from(NANOSECONDS) / u128::from(rate.max(1));
+            self.link_free = self.link_free.saturating_add(u64::try_from(time).unwrap_or(u64::MAX));
+        }
+    }
+
     /// When the next packet's turn comes.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.classes.iter().filter_map(|c| c.waiting.front()).map(|w| w.due).min()
+        let due = self.classes.iter().filter_map(|c| c.waiting.front()).map(|w| w.due).min()?;
+        Some(if self.config.link_bits_per_second.is_some() { due.max(self.link_free) } else { due })
     }
 
     /// Each priority's statistics, the lowest first.
@@ -146,7 +167,7 @@ mod tests {
     const MS: u64 = 1_000_000;
 
     fn queues(rate: u64, depth: usize) -> PortQueues<u32> {
-        PortQueues::new(QueueConfig { packets_per_second: Some(rate), depth }, 3)
+        PortQueues::new(QueueConfig { packets_per_second: Some(rate), depth, ..QueueConfig::default() }, 3)
     }
 
     fn items(q: &mut PortQueues<u32>, now: u64) -> Vec<u32> {
@@ -202,6 +223,34 @@ mod tests {
         assert_eq!(q.pop(u64::MAX), Some(dequeued(0, 0, 2)));
         assert_eq!(q.pop(u64::MAX), Some(dequeued(1, 1, 1)));
         assert_eq!(q.pop(u64::MAX), Some(dequeued(2, 2, 0)));
+    }
+
+    #[test]
+    fn a_link_takes_the_highest_priority_each_time_it_is_free() {
+        // A byte a microsecond.
+        let config = QueueConfig { link_bits_per_second: Some(8_000_000), depth: 2, ..QueueConfig::default() };
+        let mut q = PortQueues::new(config, 3);
+        let start = 5 * MS;
+        for (i, priority) in [(0, 0), (1, 0), (2, 2)] {
+            assert!(q.push(i, priority, start));
+        }
+        let next = |q: &mut PortQueues<u32>, now, bytes| {
+            let item = q.pop(now).map(|d| d.item);
+            item.inspect(|_| q.sent(bytes))
+        };
+        assert_eq!(next(&mut q, start, 1000), Some(2));
+        assert_eq!((next(&mut q, start, 0), q.deadline()), (None, Some(start + MS)));
+        // What comes while it sends goes before what waits, if its priority is higher.
+        assert!(q.push(3, 1, start + MS / 2));
+        assert_eq!(next(&mut q, start + MS, 1000), Some(3));
+        // Whoever asks late loses nothing: the link was never idle.
+        assert_eq!(next(&mut q, start + 4 * MS, 1000), Some(0));
+        assert_eq!(next(&mut q, start + 4 * MS, 1000), Some(1));
+        assert_eq!(q.deadline(), None);
+        // Now it was: time that was not used is lost, and the packet is due when it comes.
+        assert!(q.push(4, 0, start + 9 * MS) && q.push(5, 0, start + 9 * MS));
+        assert_eq!(next(&mut q, start + 9 * MS, 1000), Some(4));
+        assert_eq!((next(&mut q, start + 9 * MS, 0), q.deadline()), (None, Some(start + 10 * MS)));
     }
 
     #[test]

@@ -106,15 +106,17 @@ impl EgressQueues {
         taken
     }
 
-    /// Hands out packets whose turn it is, some of each port. They may put others in.
-    pub(crate) fn serve(&self, now: u64, out: &mut dyn FnMut(u16, Dequeued<Parked>)) {
+    /// Hands out packets whose turn it is, some of each port. They may put others in. `out` returns how many bytes of the
+    /// packet were sent by its port.
+    pub(crate) fn serve(&self, now: u64, out: &mut dyn FnMut(u16, Dequeued<Parked>) -> u64) {
         self.due.store(NEVER, Ordering::Release);
         let ports = self.ports.load_full();
         for (port, queues) in ports.iter() {
             for _ in 0..SERVE_BUDGET {
                 // Not held while the packet runs, which may come back here.
                 let Some(dequeued) = lock(queues).pop(now) else { break };
-                out(*port, dequeued);
+                let sent = out(*port, dequeued);
+                lock(queues).sent(sent);
             }
             let queues = lock(queues);
             self.due.fetch_min(queues.deadline().unwrap_or(NEVER), Ordering::AcqRel);

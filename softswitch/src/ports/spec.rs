@@ -14,7 +14,7 @@ use super::{PortError, PortId};
 /// The grammar in one sentence, printed with every refusal.
 pub const GRAMMAR: &str = "A port is NUMBER@DEVICE[,OPTION]..., where DEVICE is an interface name, tap:NAME, udp:LOCAL>REMOTE or \
 pcap:IN>OUT, \
-and OPTION is delay=5ms, loss=0.1%, rate=10mbit, queue=1000, egress-rate=1000, egress-depth=64, seed=7 or pcap=FILE; \
+and OPTION is delay=5ms, loss=0.1%, rate=10mbit, queue=1000, egress-rate=1000, egress-link=100mbit, egress-depth=64, seed=7 or pcap=FILE; \
 for example 1@veth0,delay=5ms or 2@udp:127.0.0.1:5001>127.0.0.1:5002,loss=1%";
 
 /// The longest interface name Linux has (`IFNAMSIZ` less the terminating zero).
@@ -59,7 +59,8 @@ pub enum Device {
 ///         | "rate=" RATE                     bit, kbit, mbit or gbit a second: 10mbit
 ///         | "queue=" FRAMES                  how many frames may wait for the rate (default 1000)
 ///         | "egress-rate=" NUMBER            packets a second that go from ingress to egress, of each priority
-///         | "egress-depth=" PACKETS          how many of each priority may wait for that (default 64)
+///         | "egress-link=" RATE              of a link behind the egress queues, which all priorities share
+///         | "egress-depth=" PACKETS          how many of each priority may wait for these (default 64)
 ///         | "seed=" NUMBER                   of the loss (default: the port number), so that a run repeats
 ///         | "pcap=" FILE                     a capture of both directions, without a comma in its name
 /// ```
@@ -119,6 +120,7 @@ fn parse(text: &str) -> Result<PortSpec, String> {
                 let rate = parse_number(name, value, MAX_QUEUE_RATE)?;
                 egress.get_or_insert_default().packets_per_second = Some(rate);
             }
+            "egress-link" => egress.get_or_insert_default().link_bits_per_second = Some(parse_rate(value)?),
             "egress-depth" => {
                 // No deeper than a `usize` counts.
                 egress.get_or_insert_default().depth = parse_number(name, value, MAX_QUEUE_DEPTH as u64)? as usize;
@@ -129,8 +131,10 @@ fn parse(text: &str) -> Result<PortSpec, String> {
             _ => return Err(format!("there is no option \"{name}\"")),
         }
     }
-    if egress.is_some_and(|e| e.packets_per_second.is_none()) {
-        return Err("egress-depth without egress-rate has no effect: without a rate, no packet waits".to_owned());
+    if egress.is_some_and(|e| e.packets_per_second.is_none() && e.link_bits_per_second.is_none()) {
+        return Err(
+            "egress-depth without egress-rate or egress-link has no effect: without a rate, no packet waits".to_owned()
+        );
     }
     Ok(PortSpec { number, device, link, pcap, egress })
 }
@@ -252,13 +256,7 @@ impl fmt::Display for PortSpec {
             write!(f, ",loss={}%", (self.link.loss * 1e11).round() / 1e9)?;
         }
         if let Some(rate) = self.link.rate_bits_per_second {
-            let (value, unit) = match rate {
-                r if r % 1_000_000_000 == 0 => (r / 1_000_000_000, "gbit"),
-                r if r % 1_000_000 == 0 => (r / 1_000_000, "mbit"),
-                r if r % 1_000 == 0 => (r / 1_000, "kbit"),
-                r => (r, "bit"),
-            };
-            write!(f, ",rate={value}{unit}")?;
+            write!(f, ",rate={}", Bits(rate))?;
         }
         if self.link.queue_frames != DEFAULT_QUEUE_FRAMES {
             write!(f, ",queue={}", self.link.queue_frames)?;
@@ -266,6 +264,9 @@ impl fmt::Display for PortSpec {
         if let Some(egress) = self.egress {
             if let Some(rate) = egress.packets_per_second {
                 write!(f, ",egress-rate={rate}")?;
+            }
+            if let Some(rate) = egress.link_bits_per_second {
+                write!(f, ",egress-link={}", Bits(rate))?;
             }
             if egress.depth != DEFAULT_QUEUE_DEPTH {
                 write!(f, ",egress-depth={}", egress.depth)?;
@@ -278,6 +279,21 @@ impl fmt::Display for PortSpec {
             write!(f, ",pcap={}", path.display())?;
         }
         Ok(())
+    }
+}
+
+/// A rate in the largest unit that [`parse_rate`] reads it in as a whole number.
+struct Bits(u64);
+
+impl fmt::Display for Bits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, unit) = match self.0 {
+            r if r % 1_000_000_000 == 0 => (r / 1_000_000_000, "gbit"),
+            r if r % 1_000_000 == 0 => (r / 1_000_000, "mbit"),
+            r if r % 1_000 == 0 => (r / 1_000, "kbit"),
+            r => (r, "bit"),
+        };
+        write!(f, "{value}{unit}")
     }
 }
 

@@ -75,19 +75,24 @@ impl Batch<'_, '_> {
             // Another program has other slots.
             if !Arc::ptr_eq(&program, &self.worker.program) {
                 self.worker.stats.queue_dropped += 1;
-                return;
+                return 0;
             }
             let waited = Waited { priority, since_us: since / 1000, enq_depth, deq_depth };
             if traced {
                 self.trace_waited(port, &later, &waited, now_us);
                 self.flags |= TRACED;
             }
-            self.go_on(later, now_us, Some(waited), out);
+            let mut bytes = 0;
+            self.go_on(later, now_us, Some(waited), &mut |egress, frame: &[u8]| {
+                bytes += if egress == port { frame.len() as u64 } else { 0 };
+                out(egress, frame);
+            });
             self.work_off(now_us, out);
             if traced {
                 self.flags &= !TRACED;
                 told(self.worker.trace.end());
             }
+            bytes
         });
     }
 }
