@@ -3,6 +3,7 @@
 
 mod client;
 mod explained;
+mod metalinks;
 mod operator;
 mod process;
 mod report;
@@ -37,6 +38,15 @@ pub struct LabArgs {
     /// Keep everything up afterwards, for `dmux get … --api …`, until Ctrl-C.
     #[arg(long)]
     hold: bool,
+    /// Instead: two provisioned metalinks and legacy traffic on one access link of 100 Mb/s, drawn (a minute).
+    #[arg(long, conflicts_with_all = ["pcap", "hold"])]
+    metalinks: bool,
+    /// With --metalinks: a fifth of the time.
+    #[arg(long, requires = "metalinks")]
+    quick: bool,
+    /// With --metalinks: where the drawing goes.
+    #[arg(long, value_name = "FILE", requires = "metalinks", default_value = "metalinks.svg")]
+    svg: PathBuf,
     /// Work in this new or empty folder and leave it (certificates, configurations, logs) instead of a temporary one.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -55,6 +65,15 @@ pub async fn run(args: LabArgs) -> anyhow::Result<()> {
         None => temporary.path().to_owned(),
     };
     let mut report = Report::new(args.json);
+    if args.metalinks {
+        metalinks::run(&mut report, &dir, &args.svg, args.quick).await?;
+        if args.json {
+            println!("{}", report.json()?);
+        }
+        let (held, all) = report.tally();
+        anyhow::ensure!(report.ok(), "{} of {all} figures are off", all - held);
+        return Ok(());
+    }
     let mut lab = Lab::prepare(Topology::new()?, &dir, args.pcap.clone())?;
 
     let interrupted = crate::signals::terminated()?;

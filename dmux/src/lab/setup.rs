@@ -14,7 +14,7 @@ use super::topology::{
 use crate::ca_cmd;
 
 /// The program that every switch of the lab runs.
-const PROGRAM_JSON: &str = include_str!("../../../bmv2-configs/gateway.json");
+pub const PROGRAM_JSON: &str = include_str!("../../../bmv2-configs/gateway.json");
 const PROGRAM_P4INFO: &str = include_str!("../../../bmv2-configs/gateway.p4info.txtpb");
 
 /// Everything is quick in the lab, so that what takes minutes in the world takes a second here.

@@ -192,12 +192,12 @@ impl Topology {
 /// Hands out loopback addresses whose UDP and TCP ports are free, each once: the sockets are held until all are
 /// chosen.
 #[derive(Default)]
-struct FreePorts {
+pub struct FreePorts {
     held: Vec<(UdpSocket, std::net::TcpListener)>,
 }
 
 impl FreePorts {
-    fn take(&mut self) -> anyhow::Result<SocketAddr> {
+    pub fn take(&mut self) -> anyhow::Result<SocketAddr> {
         const TRIES: usize = 32;
         for _ in 0..TRIES {
             let udp = UdpSocket::bind("127.0.0.1:0").context("no free UDP port on 127.0.0.1")?;
