@@ -61,12 +61,15 @@ enum Command {
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What daemons tell if nobody asks for something else.
+const DAEMON_LEVEL: &str = "info,openraft=warn,cranelift_jit=warn,cranelift_codegen=warn";
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // What other commands print is for people; only what goes wrong belongs beside it.
-    // openraft tells every vote at "info"; the store says what an operator has to know.
+    // openraft tells every vote at "info", cranelift all that it translates; we say what an operator has to know.
     let daemon = matches!(cli.command, Command::Controller(_) | Command::Switch(_) | Command::Router(_));
-    let default_level = if daemon { "info,openraft=warn" } else { "warn" };
+    let default_level = if daemon { DAEMON_LEVEL } else { "warn" };
     let log = if let Command::Switch(args) = &cli.command { Some(&args.log) } else { None };
     let filter = match log.and_then(switch_cmd::LogArgs::filter) {
         Some(filter) => EnvFilter::new(filter),

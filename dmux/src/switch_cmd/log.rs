@@ -35,9 +35,9 @@ impl LogArgs {
     /// The filter, if one was asked for.
     pub fn filter(&self) -> Option<&'static str> {
         self.log_level.map(|level| match level {
-            Level::Trace => "trace",
-            Level::Debug => "debug",
-            Level::Info => "info",
+            Level::Trace => "trace,cranelift_jit=warn,cranelift_codegen=warn",
+            Level::Debug => "debug,cranelift_jit=warn,cranelift_codegen=warn",
+            Level::Info => "info,cranelift_jit=warn,cranelift_codegen=warn",
             Level::Warn => "warn",
             Level::Error => "error",
             Level::Off => "off",
