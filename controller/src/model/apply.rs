@@ -31,6 +31,15 @@ impl Model {
             Command::Revoke { at, fingerprint, note } => self.revoke(*at, *fingerprint, note),
             Command::Unrevoke { fingerprint, .. } => self.unrevoke(fingerprint),
             Command::Drain { at, key, draining } => self.drain(*at, key, *draining),
+            Command::PutMetanet { metanet, .. } => self.put_metanet(metanet),
+            Command::RemoveMetanet { metanet, .. } => self.remove_metanet(*metanet),
+            Command::PutAccessLink { link, .. } => self.put_access_link(link),
+            Command::RemoveAccessLink { link, .. } => self.remove_access_link(link),
+            Command::ClaimMetalink { at, claim } => self.claim_metalink(*at, claim),
+            Command::RenewMetalink { at, metalink } => self.renew_metalink(*at, *metalink),
+            Command::AdjustMetalink { at, metalink, rate } => self.adjust_metalink(*at, *metalink, *rate),
+            Command::ReleaseMetalink { at, metalink } => self.release_metalink(*at, *metalink),
+            Command::EndLeases { at, gateway } => self.end_leases(*at, *gateway),
         };
         outcome.unwrap_or_else(Reply::Refused)
     }
@@ -64,6 +73,10 @@ impl Model {
         let registrations = self.index.count_at(id);
         if registrations > 0 {
             return Err(Refusal::GatewayInUse { gateway: id, registrations });
+        }
+        let links = self.access_links_of(id);
+        if links > 0 {
+            return Err(Refusal::GatewayHasAccessLinks { gateway: id, links });
         }
         if self.state.gateways.remove(&id).is_some() {
             // The owner stays: an epoch that starts anew would let a deposed controller write again.

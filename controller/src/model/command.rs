@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Config, Fingerprint, Gateway, LatencySample, MAX_BUCKETS, NodeId, Registration, RegistrationKey, RouterIndex,
+    AccessLink, Cell, Claim, Config, Destination, Fingerprint, Gateway, LatencySample, Limit, LinkKey, MAX_BUCKETS,
+    MetalinkId, Metanet, Mli, NodeId, Registration, RegistrationKey, RouterIndex,
 };
 use crate::coordinates::Coordinate;
 
@@ -142,6 +143,72 @@ pub enum Command {
         /// Of which key.
         fingerprint: Fingerprint,
     },
+    /// Adds a metanet, or replaces its name and policy.
+    PutMetanet {
+        /// When.
+        at: u64,
+        /// The metanet.
+        metanet: Metanet,
+    },
+    /// Forgets a metanet that no metalink leads to.
+    RemoveMetanet {
+        /// When.
+        at: u64,
+        /// Which.
+        metanet: Destination,
+    },
+    /// Adds an access link, or replaces what may be promised on it; refused below what is promised.
+    PutAccessLink {
+        /// When.
+        at: u64,
+        /// The access link.
+        link: AccessLink,
+    },
+    /// Forgets an access link that has no metalinks.
+    RemoveAccessLink {
+        /// When.
+        at: u64,
+        /// Which.
+        link: LinkKey,
+    },
+    /// Checks a claim against policy and capacity, and grants it with numbers and lease, or refuses it. An owner that has a
+    /// metalink already keeps its numbers and gets what it claims now.
+    ClaimMetalink {
+        /// When; the lease counts from here.
+        at: u64,
+        /// The claim.
+        claim: Claim,
+    },
+    /// Makes a metalink's lease last from now on again.
+    RenewMetalink {
+        /// When; refused once the lease has ended.
+        at: u64,
+        /// Which.
+        metalink: MetalinkId,
+    },
+    /// Gives a metalink more or less bandwidth, as its metanet wants. Its lease ends when it did.
+    AdjustMetalink {
+        /// When; refused once the lease has ended.
+        at: u64,
+        /// Which.
+        metalink: MetalinkId,
+        /// In either direction, bit/s.
+        rate: u64,
+    },
+    /// Takes a metalink away; its MLI rests.
+    ReleaseMetalink {
+        /// When.
+        at: u64,
+        /// Which.
+        metalink: MetalinkId,
+    },
+    /// Takes the metalinks of a gateway away whose leases have ended. The gateway's own controller says so.
+    EndLeases {
+        /// When.
+        at: u64,
+        /// Whose.
+        gateway: GatewayId,
+    },
 }
 
 /// The answer to a command.
@@ -165,6 +232,17 @@ pub enum Reply {
     Revoked {
         /// How many registrations went with it.
         registrations: u32,
+    },
+    /// The metalink is the owner's.
+    Metalink {
+        /// Its number at the gateway.
+        mli: Mli,
+        /// Where the gateway's switch counts it.
+        cell: Cell,
+        /// What it may carry in either direction, bit/s.
+        rate: u64,
+        /// When its lease ends, ms since the Unix epoch.
+        until: u64,
     },
 }
 
@@ -259,4 +337,101 @@ pub enum Refusal {
     /// [`MAX_REVOCATIONS`](super::MAX_REVOCATIONS) are there already.
     #[error("{0} keys are revoked already; take back those whose certificates have expired")]
     TooManyRevocations(usize),
+    /// Access links are still there.
+    #[error("gateway {} has {links} access links; remove them first", .gateway.0)]
+    GatewayHasAccessLinks {
+        /// Which.
+        gateway: GatewayId,
+        /// How many.
+        links: usize,
+    },
+    /// A metanet's value cannot be used.
+    #[error("the metanet cannot be accepted: {0}")]
+    BadMetanet(String),
+    /// [`MAX_METANETS`](super::MAX_METANETS) are there already.
+    #[error("there are {0} metanets already; delete one first")]
+    TooManyMetanets(usize),
+    /// There is no such metanet.
+    #[error("there is no such metanet; `dmux get metanets` shows those that there are")]
+    NoSuchMetanet,
+    /// Metalinks lead to it.
+    #[error("{metalinks} metalinks lead to the metanet; revoke them first")]
+    MetanetInUse {
+        /// How many.
+        metalinks: usize,
+    },
+    /// An access link's value cannot be used.
+    #[error("the access link cannot be accepted: {0}")]
+    BadAccessLink(String),
+    /// [`MAX_ACCESS_LINKS`](super::MAX_ACCESS_LINKS) are there already.
+    #[error("the gateway has {0} access links already; remove one first")]
+    TooManyAccessLinks(usize),
+    /// There is no such access link.
+    #[error("the gateway has no such access link; `dmux get capacity` shows those that there are")]
+    NoSuchAccessLink,
+    /// Metalinks have some of its capacity.
+    #[error("the access link has {metalinks} metalinks; revoke them first")]
+    AccessLinkInUse {
+        /// How many.
+        metalinks: usize,
+    },
+    /// An access link would have less than it has promised.
+    #[error(
+        "{promised} bit/s of the access link are promised, up to {to_one_endpoint} to one endpoint; give at least that, \
+         or adjust metalinks first"
+    )]
+    BelowPromised {
+        /// All promises, bit/s.
+        promised: u64,
+        /// The most that one endpoint has, bit/s.
+        to_one_endpoint: u64,
+    },
+    /// A claim's value cannot be used.
+    #[error("the claim cannot be accepted: {0}")]
+    BadClaim(String),
+    /// The metanet's policy says no.
+    #[error("the metanet does not admit the endpoint by itself: {0}")]
+    NotAdmitted(String),
+    /// The rate does not fit.
+    #[error("the rate is more {limit}; {fits} bit/s would fit{}", later(.retry_at))]
+    NoRoom {
+        /// By what.
+        limit: Limit,
+        /// The highest rate that would be granted now, bit/s; 0 if none.
+        fits: u64,
+        /// A long-term claim: when short-term leases that yield to it have ended, ms since the Unix epoch. So much is kept for
+        /// whoever repeats the claim then.
+        retry_at: Option<u64>,
+    },
+    /// All cells of the gateway, or all metalinks of the cluster, are in use.
+    #[error("all {0} metalinks that there may be are in use; the claim is refused until one is free")]
+    TooManyMetalinks(usize),
+    /// Too many metalinks have gone lately.
+    #[error("too many MLIs have to rest before they are used again; try again later")]
+    MlisRest {
+        /// When the next has rested, ms since the Unix epoch.
+        retry_at: u64,
+    },
+    /// There is no such metalink.
+    #[error("there is no such metalink; it was revoked, or its lease has ended")]
+    NoSuchMetalink,
+    /// The lease has ended.
+    #[error("the metalink's lease has ended; claim it anew")]
+    LeaseEnded {
+        /// When, ms since the Unix epoch.
+        at: u64,
+    },
+    /// A long-term claim needs the capacity.
+    #[error("the lease yields to a long-term claim: it is neither renewed nor raised, and holds until its end")]
+    Yields {
+        /// When it ends, ms since the Unix epoch.
+        until: u64,
+    },
+}
+
+fn later(retry_at: &Option<u64>) -> &'static str {
+    match retry_at {
+        Some(_) => "; short-term leases yield to this claim, so repeat it when they have ended",
+        None => "",
+    }
 }

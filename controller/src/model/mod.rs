@@ -5,11 +5,13 @@
 //! iterates over ordered maps only.
 //!
 //! ```text
-//! Command ──apply──▶ State (snapshotted) ──▶ Index (derived, rebuilt on restore)
+//! Command ──apply──▶ State (snapshotted) ──▶ Index, Books (derived, rebuilt on restore)
 //!                      └──▶ Journal (what changed since; not part of the state) ──▶ plan::Planner
 //! ```
 
+mod access;
 mod apply;
+mod books;
 mod command;
 mod config;
 mod dampening;
@@ -18,6 +20,10 @@ mod free;
 mod gateway;
 mod index;
 mod journal;
+mod lease;
+mod metalink;
+mod metanet;
+mod numbers;
 mod prefix;
 mod register;
 mod registration;
@@ -25,6 +31,10 @@ mod revocation;
 mod snapshot;
 mod state;
 
+pub use access::{
+    AccessLink, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Endpoint, LinkKey, LinkUse, MAX_ACCESS_LINKS,
+    MAX_LEASE_MS, MAX_LINK_NAME, MAX_RATE, MIN_LEASE_MS,
+};
 pub use command::{Command, Refusal, Reply};
 pub use config::{
     Config, DEFAULT_ALL_PAIRS, DEFAULT_BUCKETS, DEFAULT_MARGIN_MS, DrainTimers, MAX_BUCKETS, MAX_BUCKETS_PER_SET,
@@ -34,6 +44,10 @@ pub use dampening::{Dampening, Flap, MAX_FLAPPING, Penalty};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner, is_news};
 pub use journal::{Change, MAX_JOURNAL};
+pub use lease::{LeaseKind, MAX_WAITING, WAIT_GRACE_MS};
+pub use metalink::{Claim, Limit, MAX_METALINKS, Metalink, MetalinkId, Owner};
+pub use metanet::{Admission, MAX_LISTED, MAX_METANET_NAME, MAX_METANETS, Metanet, MetanetUse};
+pub use numbers::{Cell, MAX_RESTING, METALINK_CELLS, MLI_REST_MS, Mli};
 pub use prefix::{Ipv4Prefix, PrefixError};
 pub use register::{MAX_TOMBSTONES, MOVE_HOLD_INTERVALS, TOMBSTONE_MS};
 pub use registration::{MAX_ROUTER_CHAIN, Registration, RegistrationKey};

@@ -6,13 +6,14 @@
 
 use thiserror::Error;
 
+use super::books::Books;
 use super::index::Index;
 use super::journal::Journal;
 use super::state::State;
 use super::{Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, Model};
 
 /// The version that this program writes, and the only one that it reads.
-pub const SNAPSHOT_VERSION: u8 = 10;
+pub const SNAPSHOT_VERSION: u8 = 11;
 const HEADER: usize = 5;
 
 /// Why bytes are not a snapshot.
@@ -77,8 +78,12 @@ impl Model {
             return Err(SnapshotError::Decode(format!("{} bytes follow the state", rest.len())));
         }
         let index = index_of(&state)?;
+        let books = Books::of(&state.access).map_err(SnapshotError::Inconsistent)?;
+        if state.access.links.keys().any(|key| !state.gateways.contains_key(&key.gateway)) {
+            return Err(SnapshotError::Inconsistent("an access link is at a gateway that does not exist"));
+        }
         let journal = Journal::starting_at(state.applied);
-        Ok(Self { state, index, journal })
+        Ok(Self { state, index, books, journal })
     }
 }
 

@@ -7,6 +7,8 @@ use std::ops::Bound;
 use dmux_wire::{GatewayId, ProtocolId, ProviderId};
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
+use super::books::Books;
 use super::dampening::Flaps;
 use super::index::Index;
 use super::journal::Journal;
@@ -100,13 +102,15 @@ pub(super) struct State {
     /// Likewise for sets.
     pub(super) last_set: u32,
     pub(super) coordinates: BTreeMap<GatewayId, Coordinate>,
+    pub(super) access: Access,
 }
 
-/// The replicated state, an index into it, and a journal of its latest changes. Equal when the states are.
+/// The replicated state, an index into it, the books of its access links, and a journal of its latest changes. Equal when the states are.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
     pub(super) state: State,
     pub(super) index: Index,
+    pub(super) books: Books,
     pub(super) journal: Journal,
 }
 

@@ -5,6 +5,8 @@ use dmux_wire::{GatewayId, ProtocolId, ProviderId, ServiceIndex};
 use super::*;
 use crate::coordinates::Coordinate;
 
+mod metalinks;
+
 const G1: GatewayId = GatewayId(1);
 const G2: GatewayId = GatewayId(2);
 
