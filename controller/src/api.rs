@@ -1,4 +1,4 @@
-//! The operator API's messages and gRPC stubs (proto/dmux/api/v1: `Dmux` and `Registry`).
+//! The operator API's messages and gRPC stubs (proto/dmux/api/v1: `Dmux`, `Registry` and `Access`).
 
 /// Version 1.
 #[allow(missing_docs, clippy::all, rust_2018_idioms)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
+use dmux_controller::api::v1::access_client::AccessClient;
 use dmux_controller::api::v1::dmux_client::DmuxClient;
 use dmux_controller::api::v1::registry_client::RegistryClient;
 use tonic::transport::{Channel, Endpoint};
@@ -38,6 +39,11 @@ impl ApiArgs {
     /// Likewise, to the service for registrations.
     pub async fn registry(&self) -> anyhow::Result<RegistryClient<Channel>> {
         Ok(RegistryClient::new(self.channel().await?))
+    }
+
+    /// Likewise, to the service for access LANs.
+    pub async fn access(&self) -> anyhow::Result<AccessClient<Channel>> {
+        Ok(AccessClient::new(self.channel().await?))
     }
 
     async fn channel(&self) -> anyhow::Result<Channel> {

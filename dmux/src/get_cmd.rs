@@ -1,5 +1,7 @@
 //! `dmux get …`: what a controller knows, as a table or as JSON.
 
+mod access;
+
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use dmux_controller::api::v1::{Coordinate, Gateway, GetRequest, Latencies, Revocation, Router, Switch, TableUse};
@@ -21,6 +23,12 @@ pub enum Resource {
     Switches,
     /// Keys of certificates that are revoked.
     Revocations,
+    /// The metanets that endpoints of access LANs may have metalinks to, and their policies.
+    Metanets,
+    /// The metalinks and their leases.
+    Metalinks,
+    /// The access links: what may be promised on each, and what is.
+    Capacity,
 }
 
 /// How to show it.
@@ -47,7 +55,7 @@ pub struct GetArgs {
     /// Only what the asked controller has itself (switches: its own).
     #[arg(long)]
     local: bool,
-    /// Latencies: only those of this gateway.
+    /// Latencies, metalinks, capacity: only those of this gateway.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
     gateway: Option<u16>,
 }
@@ -81,6 +89,18 @@ pub async fn run(args: GetArgs) -> anyhow::Result<()> {
         Resource::Revocations => {
             let answer = args.api.registry().await?.get_revocations(request).await.map_err(refused)?.into_inner();
             if json { to_json(&answer.revocations)? } else { revocations(&answer.revocations, wide) }
+        }
+        Resource::Metanets => {
+            let answer = args.api.access().await?.get_metanets(request).await.map_err(refused)?.into_inner();
+            if json { to_json(&answer.metanets)? } else { access::metanets(&answer.metanets, wide) }
+        }
+        Resource::Metalinks => {
+            let all = access::all_metalinks(&mut args.api.access().await?, request.gateway).await?;
+            if json { to_json(&all)? } else { access::metalinks(&all, wide) }
+        }
+        Resource::Capacity => {
+            let answer = args.api.access().await?.get_capacity(request).await.map_err(refused)?.into_inner();
+            if json { to_json(&answer.links)? } else { access::capacity(&answer.links, wide) }
         }
     };
     println!("{text}");
@@ -170,7 +190,7 @@ fn revocations(list: &[Revocation], wide: bool) -> String {
 }
 
 /// In how long from now.
-fn in_time(at_ms: u64) -> String {
+pub fn in_time(at_ms: u64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
     format!("in {} s", at_ms.saturating_sub(now).div_ceil(1000))
 }

@@ -1,5 +1,6 @@
 //! The one binary of dmux.
 
+mod access_cmd;
 mod api_client;
 mod ca_cmd;
 mod config_cmd;
@@ -8,6 +9,7 @@ mod explain_cmd;
 mod get_cmd;
 mod lab;
 mod ping_cmd;
+mod rate;
 mod registry_cmd;
 mod router_cmd;
 mod signals;
@@ -53,6 +55,9 @@ enum Command {
     Ping(ping_cmd::PingArgs),
     Revoke(registry_cmd::RevokeArgs),
     Drain(registry_cmd::DrainArgs),
+    Metanet(access_cmd::MetanetArgs),
+    AccessLink(access_cmd::AccessLinkArgs),
+    Metalink(access_cmd::MetalinkArgs),
     /// Three gateways, three routers and two clients on this machine: see it work, without root or configuration.
     Lab(lab::LabArgs),
 }
@@ -111,6 +116,9 @@ fn main() -> ExitCode {
             Command::Ping(args) => ping_cmd::run(args).await,
             Command::Revoke(args) => registry_cmd::revoke(args).await,
             Command::Drain(args) => registry_cmd::drain(args).await,
+            Command::Metanet(args) => access_cmd::metanet(args).await,
+            Command::AccessLink(args) => access_cmd::access_link(args).await,
+            Command::Metalink(args) => access_cmd::metalink(args).await,
             Command::Lab(args) => lab::run(args).await,
         }
     });

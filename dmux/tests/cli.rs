@@ -100,6 +100,8 @@ fn wrong_flags_are_refused_with_what_is_right() {
     {
         refused(&[&switch[..], &[port]].concat(), &[word]);
     }
+    refused(&["access-link", "put", "--gateway", "1", "--name", "a", "--capacity", "100MB"], &["100MB", "bit/s"]);
+    refused(&["metanet", "create", "--protocol", "41", "--name", "video"], &["--admit-up-to"]);
     let full = tempfile::tempdir().unwrap();
     fs::write(full.path().join("something"), "x").unwrap();
     refused(&["lab", "--keep", full.path().to_str().unwrap()], &["not empty"]);

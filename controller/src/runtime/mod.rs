@@ -8,6 +8,7 @@
 //!                             └─ packet-outs         ◀── outcomes ────────────┘
 //! ```
 
+mod access_api;
 mod actor;
 mod announce;
 mod api;
@@ -17,6 +18,7 @@ mod config_api;
 mod explain;
 mod io;
 mod latencies;
+mod leases;
 mod packets;
 mod pipeline;
 mod probe;
@@ -46,6 +48,7 @@ use crate::plan;
 use crate::probing::PeerView;
 use crate::registration::{Authorities, AuthorityError, Token, Unavailable};
 
+pub use access_api::{FITS_KEY, RETRY_AT_KEY};
 pub use bare::{Bare, Inside, Parts, SwitchInputs};
 pub use clock::Wall;
 pub use io::{read_back, write};
@@ -182,6 +185,11 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
+        let access = access_api::AccessService {
+            store: store.clone(),
+            wall: wall.clone(),
+            within: Duration::from_millis(config.timers.propose_ms),
+        };
         let registry = registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
         let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
         let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());
@@ -210,8 +218,15 @@ impl Controller {
         let mut tasks = JoinSet::new();
         tasks.spawn(named("switch session", switch.run()));
         tasks.spawn(named("actor", actor.run(input_rx)));
-        tasks.spawn(named("operator API", service.serve(listener, registry)));
+        tasks.spawn(named("operator API", service.serve(listener, registry, access)));
         tasks.spawn(named("watchers' task", follow.run()));
+        let leases = leases::end(
+            config.gateway_id(),
+            store.clone(),
+            wall.clone(),
+            Duration::from_millis(config.timers.propose_ms),
+        );
+        tasks.spawn(named("leases' task", leases));
         let announced = announce::announce(config.clone(), store.clone(), epoch_tx, wall);
         // It ends when the cluster has taken note, which is no reason to stop.
         tokio::spawn(announced);
