@@ -14,6 +14,7 @@
 
 mod certs;
 mod check;
+mod claims;
 pub mod entropy;
 mod faults;
 mod net;
@@ -25,5 +26,6 @@ mod stories;
 mod switch;
 mod world;
 
+pub use claims::claims_are_exact;
 pub use run::{Failure, Report, run};
 pub use stories::{a_clock_is_set, a_controller_is_wiped, keys_are_revoked};

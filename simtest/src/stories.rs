@@ -18,14 +18,14 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(1);
 /// Enough for any router to be heard, or found out.
 const A_WHILE: Duration = Duration::from_secs(10);
 /// Sites of the cluster; as many routers begin, each near one.
-const SITES: usize = 3;
+pub(crate) const SITES: usize = 3;
 /// The router that comes late, near the first site.
 const LATE: usize = SITES;
 /// Sequence numbers from farther ahead are refused ([`dmux_controller::registration::MAX_CLOCK_LEAD`]).
 const LEAD_S: i64 = dmux_controller::registration::MAX_CLOCK_LEAD.as_secs() as i64;
 
 /// A settled cluster with a router near each site.
-async fn calm(seed: u64) -> Result<Run, Failure> {
+pub(crate) async fn calm(seed: u64) -> Result<Run, Failure> {
     let world: Arc<World> = World::new(seed, SITES, Setup::PLAIN, false);
     let mut run = Run::new(&world);
     for n in 0..=SITES {
@@ -45,19 +45,19 @@ async fn calm(seed: u64) -> Result<Run, Failure> {
     }
 }
 
-async fn told(seed: u64, run: &Run, outcome: Result<(), String>) -> Result<(), Failure> {
+pub(crate) async fn told(seed: u64, run: &Run, outcome: Result<(), String>) -> Result<(), Failure> {
     match outcome {
         Ok(()) => Ok(()),
         Err(what) => Err(run.failure(seed, what).await),
     }
 }
 
-async fn wait(run: &mut Run, time: Duration) -> Result<(), String> {
+pub(crate) async fn wait(run: &mut Run, time: Duration) -> Result<(), String> {
     run.until(run.world.now() + time).await
 }
 
 /// Has the cluster apply a command through some controller.
-async fn command(run: &Run, through: Site, command: impl FnOnce(u64) -> Command) -> Result<Reply, String> {
+pub(crate) async fn command(run: &Run, through: Site, command: impl FnOnce(u64) -> Command) -> Result<Reply, String> {
     let store = run.nodes[through].store().ok_or("that controller is off")?;
     let at = u64::try_from(run.world.wall(Clock::Site(through)).as_millis()).unwrap_or(u64::MAX);
     let (_, reply) = store.propose(command(at), Duration::from_secs(5)).await.map_err(|e| e.to_string())?;

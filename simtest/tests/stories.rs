@@ -4,7 +4,7 @@ mod common;
 
 use std::future::Future;
 
-use dmux_simtest::{Failure, a_clock_is_set, a_controller_is_wiped, keys_are_revoked};
+use dmux_simtest::{Failure, a_clock_is_set, a_controller_is_wiped, claims_are_exact, keys_are_revoked};
 
 const SEEDS: u64 = 10;
 
@@ -31,4 +31,9 @@ fn a_controller_that_was_wiped_is_replaced_and_nothing_is_lost() {
 #[test]
 fn a_gateways_clock_that_is_set_costs_nobody_else_anything() {
     each(a_clock_is_set);
+}
+
+#[test]
+fn many_that_claim_at_once_are_promised_all_there_is_and_no_more() {
+    each(claims_are_exact);
 }
