@@ -11,6 +11,8 @@ pub const ARP: u16 = 0x0806;
 pub const VLAN: u16 = 0x8100;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
+/// EtherType of the substrate: IEEE 802's first for local experiments (DESIGN §3.4).
+pub const SUBSTRATE: u16 = 0x88b5;
 
 /// An 802.1Q tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,4 +1,4 @@
-//! dmux packet codecs: shim, origin, probe, Ethernet, IPv4, UDP and control messages; no IO, no clock.
+//! dmux packet codecs: shim, origin, probe, substrate header, Ethernet, IPv4, UDP and control messages; no IO, no clock.
 //!
 //! Each header is a plain value with `parse` and `emit`. `parse` takes bytes from outside: it never panics, whatever
 //! they are, and what it returns is within the slice it was given. `emit` appends to a `Vec`; where a length
@@ -17,6 +17,7 @@ pub mod ipv6;
 mod probe;
 mod reason;
 mod shim;
+mod substrate;
 pub mod udp;
 
 pub use arp::Arp;
@@ -28,4 +29,5 @@ pub use ipv6::Ipv6;
 pub use probe::{PROBE_LEN, Probe, ProbeType};
 pub use reason::{DropReason, PuntReason};
 pub use shim::{MLI_MAX, ORIGIN_LEN, Origin, SHIM_LEN, Shim, ShimKind};
+pub use substrate::{MLI_DISCOVERY, SUBSTRATE_LEN, Substrate};
 pub use udp::Udp;
