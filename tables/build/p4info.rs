@@ -26,6 +26,10 @@ pub struct P4Info {
     pub headers: Vec<Header>,
     #[prost(message, repeated, tag = "11")]
     pub registers: Vec<Array>,
+    #[prost(message, repeated, tag = "12")]
+    pub digests: Vec<Digest>,
+    #[prost(message, optional, tag = "200")]
+    pub type_info: Option<TypeInfo>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,6 +133,61 @@ pub struct Header {
     pub fields: Vec<Param>,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub struct Digest {
+    #[prost(message, required, tag = "1")]
+    pub preamble: Preamble,
+    #[prost(message, required, tag = "2")]
+    pub type_spec: DataType,
+}
+
+/// A bit string or a struct: what members and messages of our digests are.
+#[derive(Clone, PartialEq, Message)]
+pub struct DataType {
+    #[prost(message, optional, tag = "1")]
+    pub bits: Option<BitString>,
+    #[prost(message, optional, tag = "4")]
+    pub of_struct: Option<NamedType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct BitString {
+    #[prost(message, optional, tag = "1")]
+    pub unsigned: Option<Bits>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Bits {
+    #[prost(uint32, tag = "1")]
+    pub width: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct NamedType {
+    #[prost(string, tag = "1")]
+    pub name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TypeInfo {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub structs: std::collections::BTreeMap<String, Struct>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Struct {
+    #[prost(message, repeated, tag = "1")]
+    pub members: Vec<Member>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Member {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, required, tag = "2")]
+    pub type_spec: DataType,
+}
+
 pub fn parse(text: &str, proto: &Path) -> Result<P4Info, Error> {
     let files = protox::compile(["p4/config/v1/p4info.proto"], [proto])?;
     let pool = DescriptorPool::from_file_descriptor_set(files)?;
@@ -143,5 +202,16 @@ impl P4Info {
             .iter()
             .find(|a| a.preamble.id == id)
             .ok_or_else(|| format!("the P4Info has no action {id:#010x}").into())
+    }
+
+    /// The members of a digest's messages, with their widths.
+    pub fn members(&self, digest: &Digest) -> Result<Vec<(String, u32)>, Error> {
+        let name = &digest.preamble.name;
+        let of = digest.type_spec.of_struct.as_ref().and_then(|of| self.type_info.as_ref()?.structs.get(&of.name));
+        let of = of.ok_or_else(|| format!("the digest {name} is none of a struct that the P4Info describes"))?;
+        let width = |member: &Member| member.type_spec.bits.as_ref()?.unsigned.as_ref().map(|bits| bits.width);
+        let member = |member: &Member| width(member).map(|bits| (member.name.clone(), bits));
+        let members: Option<Vec<_>> = of.members.iter().map(member).collect();
+        members.ok_or_else(|| format!("the digest {name} has a member that is no bit<W>").into())
     }
 }

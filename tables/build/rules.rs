@@ -32,6 +32,9 @@ const NAMED: &[(&str, u32, &str)] = &[
     ("pcp", 3, "crate::Priority8"),
     ("queue", 3, "crate::Priority8"),
     ("police", 8, "crate::OutOfProfile"),
+    ("flood_group", 16, "crate::MulticastGroup"),
+    // Members of digests have no annotations.
+    ("mac", 48, "::dmux_wire::MacAddr"),
 ];
 
 /// A field of a packet header that is always 0 and that nobody sees.

@@ -3,7 +3,8 @@
 use dmux_p4rt::bytestring;
 use dmux_p4rt::p4::v1::action::Param;
 use dmux_p4rt::p4::v1::field_match::{Exact, FieldMatchType, Lpm, Ternary as TernaryMatch};
-pub use dmux_p4rt::p4::v1::{Action, FieldMatch, PacketMetadata, TableEntry};
+use dmux_p4rt::p4::v1::p4_data::Data;
+pub use dmux_p4rt::p4::v1::{Action, FieldMatch, P4Data, PacketMetadata, TableEntry};
 
 use crate::{DecodeError, Prefix, Priority, Ternary, Value};
 
@@ -205,6 +206,30 @@ impl<'a> MetadataReader<'a> {
         match self.metadata.iter().find(|m| m.metadata_id == id) {
             Some(m) => value(self.header, name, &m.value, bits),
             None => Err(DecodeError::MissingField { of: self.header.to_owned(), field: name }),
+        }
+    }
+}
+
+/// Reads a message of a digest.
+pub struct MemberReader<'a> {
+    digest: &'static str,
+    members: &'a [P4Data],
+}
+
+impl<'a> MemberReader<'a> {
+    /// Refuses what is no struct of so many members.
+    pub fn new(digest: &'static str, data: &'a P4Data, members: usize) -> Result<Self, DecodeError> {
+        match &data.data {
+            Some(Data::Struct(read)) if read.members.len() == members => Ok(Self { digest, members: &read.members }),
+            _ => Err(DecodeError::BadDigest { digest, members }),
+        }
+    }
+
+    /// A member, which is a bit string.
+    pub fn member<T: Value>(&self, at: usize, name: &'static str) -> Result<T, DecodeError> {
+        match self.members.get(at).and_then(|member| member.data.as_ref()) {
+            Some(Data::Bitstring(bytes)) => value(self.digest, name, bytes, T::BITS),
+            _ => Err(DecodeError::MissingField { of: self.digest.to_owned(), field: name }),
         }
     }
 }

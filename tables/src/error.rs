@@ -105,4 +105,12 @@ pub enum DecodeError {
         /// The action's id.
         action_id: u32,
     },
+    /// A message of a digest that has another shape.
+    #[error("a message of the digest {digest} is no struct of {members} members")]
+    BadDigest {
+        /// The digest.
+        digest: &'static str,
+        /// How many members it has in the program.
+        members: usize,
+    },
 }

@@ -54,7 +54,9 @@ pub use any::TableInfo;
 pub use error::DecodeError;
 pub use matching::{Prefix, Priority, Ternary};
 pub use table::Table;
-pub use value::{AccessLinkIndex, Mli, OutOfProfile, PortId, PortRole, Priority8, Submit, SwitchTime, Value, VlanId};
+pub use value::{
+    AccessLinkIndex, Mli, MulticastGroup, OutOfProfile, PortId, PortRole, Priority8, Submit, SwitchTime, Value, VlanId,
+};
 
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 

@@ -3,8 +3,9 @@ use std::collections::BTreeSet;
 use dmux_p4rt::P4Info;
 use dmux_p4rt::bytestring;
 use dmux_p4rt::p4::v1::field_match::FieldMatchType;
+use dmux_p4rt::p4::v1::p4_data::Data;
 use dmux_p4rt::p4::v1::table_action::Type;
-use dmux_p4rt::p4::v1::{CounterData, TableEntry};
+use dmux_p4rt::p4::v1::{CounterData, P4Data, P4StructLike, TableEntry};
 use dmux_wire::{DropReason, PuntReason};
 use proptest::prelude::*;
 
@@ -260,4 +261,33 @@ fn reasons_of_the_program_are_those_of_the_wire() {
     assert_eq!(program("DropReason"), wire);
     let wire: BTreeSet<_> = PuntReason::ALL.iter().map(|r| (r.name().to_owned(), r.code().into())).collect();
     assert_eq!(program("PuntReason"), wire);
+}
+
+/// A message of `lan_source_t`, as a switch sends it.
+fn lan_source(members: &[&[u8]]) -> P4Data {
+    let bits = |bytes: &&[u8]| P4Data { data: Some(Data::Bitstring(bytes.to_vec())) };
+    P4Data { data: Some(Data::Struct(P4StructLike { members: members.iter().map(bits).collect() })) }
+}
+
+#[test]
+fn digests_are_read_by_position_in_whatever_form() {
+    let id = info().raw().digests.iter().find(|d| d.preamble.as_ref().unwrap().name == "lan_source_t").cloned();
+    assert_eq!(id.unwrap().preamble.unwrap().id, LanSourceDigest::ID);
+    let expected = LanSourceDigest {
+        link: AccessLinkIndex(1),
+        vid: VlanId::new(300).unwrap(),
+        mac: dmux_wire::MacAddr([2, 0, 0, 0, 3, 1]),
+        port: PortId::of::<4>(),
+    };
+    for members in
+        [[&[1][..], &[1, 44], &[2, 0, 0, 0, 3, 1], &[4]], [&[0, 1][..], &[1, 44], &[2, 0, 0, 0, 3, 1], &[0, 4]]]
+    {
+        assert_eq!(LanSourceDigest::decode(&lan_source(&members)), Ok(expected));
+    }
+    let refused = |members: &[&[u8]]| LanSourceDigest::decode(&lan_source(members)).unwrap_err();
+    let shape = DecodeError::BadDigest { digest: "lan_source_t", members: 4 };
+    assert_eq!(refused(&[&[1], &[1], &[2]]), shape);
+    assert_eq!(LanSourceDigest::decode(&P4Data::default()), Err(shape));
+    let wide = refused(&[&[1], &[0x10, 0], &[2], &[4]]);
+    assert!(matches!(wide, DecodeError::BadBytes { field: "vid", .. }), "{wide}");
 }

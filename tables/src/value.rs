@@ -82,6 +82,11 @@ newtype! {
     AccessLinkIndex(u16)
 }
 
+newtype! {
+    /// A multicast group of the switch: the ports that a frame is copied to. 0 is none.
+    MulticastGroup(u16)
+}
+
 /// A number of a width that no integer type has.
 macro_rules! narrow {
     ($(#[$doc:meta])* $name:ident($int:ident), $bits:literal, $max:expr) => {

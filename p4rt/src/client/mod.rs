@@ -31,7 +31,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use crate::p4::v1::p4_runtime_client::P4RuntimeClient;
 use crate::p4::v1::stream_message_request::Update as Outbound;
-use crate::p4::v1::{MasterArbitrationUpdate, PacketOut, StreamMessageRequest};
+use crate::p4::v1::{DigestListAck, MasterArbitrationUpdate, PacketOut, StreamMessageRequest};
 use crate::{ElectionId, Role};
 
 pub use error::SessionError;
@@ -243,11 +243,13 @@ impl Session {
 
     /// Sends a frame to the switch, or refuses at once when the queue is full.
     pub fn try_send_packet_out(&self, packet: PacketOut) -> Result<(), SessionError> {
-        let message = StreamMessageRequest { update: Some(Outbound::Packet(packet)) };
-        self.shared.outbound.try_send(message).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => SessionError::Busy,
-            mpsc::error::TrySendError::Closed(_) => self.closed(),
-        })
+        self.try_send(Outbound::Packet(packet))
+    }
+
+    /// Tells the switch that a list of digests was handled, so that what is in it may be told again; refused at once when
+    /// the queue is full.
+    pub fn try_acknowledge(&self, digest_id: u32, list_id: u64) -> Result<(), SessionError> {
+        self.try_send(Outbound::DigestAck(DigestListAck { digest_id, list_id }))
     }
 
     /// Events that were dropped because [`EVENT_QUEUE`] of them waited already.
@@ -265,6 +267,13 @@ impl Session {
             Err(e) if e.code() == Some(tonic::Code::Unimplemented) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    fn try_send(&self, update: Outbound) -> Result<(), SessionError> {
+        self.shared.outbound.try_send(StreamMessageRequest { update: Some(update) }).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => SessionError::Busy,
+            mpsc::error::TrySendError::Closed(_) => self.closed(),
+        })
     }
 
     async fn send(&self, message: StreamMessageRequest) -> Result<(), SessionError> {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use super::{Session, SessionError};
 use crate::p4::v1::entity::Entity as Kind;
-use crate::p4::v1::{CounterEntry, Entity, Index, MeterEntry, ReadRequest, ReadResponse, TableEntry};
+use crate::p4::v1::{
+    CounterEntry, DigestEntry, Entity, Index, MeterEntry, ReadRequest, ReadResponse, TableEntry, digest_entry,
+};
+use crate::status;
 
 /// Entities that [`Session::read`] collects at most; more than all tables of a switch are expected to hold.
 pub const MAX_READ_ENTITIES: usize = 4_000_000;
@@ -103,6 +106,25 @@ impl Session {
             })
             .collect())
     }
+
+    /// How a digest is configured; `None` for one that no controller has asked for.
+    pub async fn read_digest(&self, digest_id: u32) -> Result<Option<digest_entry::Config>, SessionError> {
+        let wanted = Kind::DigestEntry(DigestEntry { digest_id, config: None });
+        match self.read(vec![wanted.into()]).await {
+            Ok(entities) => Ok(entities.into_iter().find_map(|e| match e.entity {
+                Some(Kind::DigestEntry(entry)) => Some(entry.config.unwrap_or_default()),
+                _ => None,
+            })),
+            Err(SessionError::Refused { status, .. }) if is_not_found(&status) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Whether a read of one entity failed as it is not there: switches say so in the details, or by the code of the answer.
+fn is_not_found(status: &Status) -> bool {
+    let detailed = status::unpack(status, 1);
+    status.code() == Code::NotFound || matches!(detailed.as_deref(), Ok([Err(e)]) if e.code == Code::NotFound)
 }
 
 impl From<Kind> for Entity {
@@ -120,5 +142,20 @@ impl From<TableEntry> for Entity {
 impl From<MeterEntry> for Entity {
     fn from(entry: MeterEntry) -> Self {
         Kind::MeterEntry(entry).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::UpdateError;
+
+    #[test]
+    fn what_is_not_there_is_told_by_the_code_or_in_the_details() {
+        let pack = |code| status::pack(&[Err(UpdateError::new(code, "text"))]).unwrap();
+        assert!(is_not_found(&pack(Code::NotFound)));
+        assert!(!is_not_found(&pack(Code::PermissionDenied)));
+        assert!(is_not_found(&Status::not_found("text")));
+        assert!(!is_not_found(&Status::unavailable("text")));
     }
 }

@@ -101,6 +101,9 @@ pub fn tables(info: &P4Info) -> Result<String, Error> {
     for header in &info.headers {
         emitter.header(header)?;
     }
+    for digest in &info.digests {
+        emitter.digest(digest)?;
+    }
     emitter.arrays("counters", "indirect counters", &info.counters)?;
     emitter.arrays("meters", "indirect meters", &info.meters)?;
     emitter.arrays("registers", "registers", &info.registers)?;

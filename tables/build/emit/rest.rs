@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{DERIVES, Emitter};
 use crate::Error;
-use crate::p4info::{Array, Header};
+use crate::p4info::{Array, Digest, Header, Param};
 use crate::rules::{PADDING, camel};
 
 impl Emitter<'_> {
@@ -64,6 +64,40 @@ impl Emitter<'_> {
             writeln!(out, "            {}: source.value(),", f.name)?;
         }
         writeln!(out, "        }}\n    }}\n}}\n")?;
+        Ok(())
+    }
+
+    /// A message of a digest; `a_name_t` in the P4 source is `ANameDigest` here.
+    pub fn digest(&mut self, digest: &Digest) -> Result<(), Error> {
+        let name = &digest.preamble.name;
+        let camel = camel(name.strip_suffix("_t").unwrap_or(name));
+        let params: Vec<_> = self
+            .info
+            .members(digest)?
+            .into_iter()
+            .zip(1..)
+            .map(|((name, bits), id)| Param { id, name, annotations: Vec::new(), bits })
+            .collect();
+        let members = self.params(name, &params)?;
+        self.widths.extend(members.iter().map(|m| (m.rust.clone(), m.bits)));
+        let out = &mut self.out;
+        writeln!(out, "/// A message of the digest `{name}`.\n{DERIVES}\npub struct {camel}Digest {{")?;
+        for m in &members {
+            writeln!(out, "    /// `{}`, {} bits.\n    pub {}: {},", m.name, m.bits, m.name, m.rust)?;
+        }
+        writeln!(out, "}}\n\nimpl {camel}Digest {{")?;
+        writeln!(out, "    /// The digest, in the P4Info.\n    pub const ID: u32 = {:#010x};\n", digest.preamble.id)?;
+        writeln!(out, "    /// From the data of one message of a digest list (§8.4.2).")?;
+        writeln!(
+            out,
+            "    pub fn decode(data: &crate::codec::P4Data) -> Result<Self, crate::DecodeError> {{\n        \
+             let read = crate::codec::MemberReader::new({name:?}, data, {})?;\n        Ok(Self {{",
+            members.len()
+        )?;
+        for (m, at) in members.iter().zip(0..) {
+            writeln!(out, "            {}: read.member({at}, {:?})?,", m.name, m.name)?;
+        }
+        writeln!(out, "        }})\n    }}\n}}\n")?;
         Ok(())
     }
 

@@ -9,8 +9,8 @@ use dmux_p4rt::p4::v1::{ForwardingPipelineConfig, MeterConfig, TableEntry, Updat
 use dmux_p4rt::{ElectionId, P4Info};
 use dmux_tables::{
     AccessLinkIndex, AccessPortAction, AccessPortKey, AnyEntry, LanForwardAction, LanForwardKey, LanSourceAction,
-    LanSourceKey, LocalServiceAction, LocalServiceKey, MetalinkTxAction, MetalinkTxKey, Mli, P4INFO_TEXT, PortId,
-    PortRole, PortRoleAction, PortRoleKey, Priority8, ReturnSourceAction, ReturnSourceKey, VlanId,
+    LanSourceKey, LocalServiceAction, LocalServiceKey, MetalinkTxAction, MetalinkTxKey, Mli, MulticastGroup,
+    P4INFO_TEXT, PortId, PortRole, PortRoleAction, PortRoleKey, Priority8, ReturnSourceAction, ReturnSourceKey, VlanId,
 };
 use dmux_wire::{DMUX_PORT, GatewayId, MacAddr, ProtocolId};
 
@@ -80,7 +80,8 @@ fn entries() -> anyhow::Result<Vec<TableEntry>> {
         all.push((PortRoleKey { port: port(n)? }, PortRoleAction::SetRole { role, mac: port_mac(n) }).into());
         if role == PortRole::Access {
             let (gateway, gateway_addr) = GATEWAY;
-            let action = AccessPortAction::SetAccessLink { link, flood_group: 0, gateway, gateway_addr };
+            let action =
+                AccessPortAction::SetAccessLink { link, flood_group: MulticastGroup(0), gateway, gateway_addr };
             all.push((AccessPortKey { port: port(n)? }, action).into());
         }
     }
