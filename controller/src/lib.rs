@@ -7,6 +7,7 @@
 //! | [`probing`] | round trips between gateways, and who does not answer |
 //! | [`coordinates`] | distances between gateways that do not probe each other |
 //! | [`punted`] | ARP and ICMP answers |
+//! | [`stations`] | who is behind which port of an access LAN |
 //! | [`selection`] | which routers a destination's packets go to |
 //! | [`plan`] | the switch's entries as a function of state and observations, and how to get there |
 //! | [`explain`] | why a client's packets go where they go, and which entries take them there |
@@ -27,4 +28,5 @@ pub mod punted;
 pub mod registration;
 pub mod runtime;
 pub mod selection;
+pub mod stations;
 pub mod watching;

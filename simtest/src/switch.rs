@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use dmux_controller::plan::{Action, Entry, Event, Foreign, Key, Plan, PuntRate, ReadBack, Update, UpdateError};
+use dmux_controller::plan::{
+    Action, Entry, Event, Fixture, FixtureKey, Foreign, Key, Plan, PuntRate, ReadBack, Update, UpdateError,
+};
 use dmux_p4rt::ElectionId;
 use dmux_p4rt::p4::v1::PacketIn;
 use dmux_tables::{AnyEntry, PuntAction};
@@ -21,6 +23,7 @@ pub struct Switch {
     entries: BTreeMap<Key, Entry>,
     foreign: Vec<Foreign>,
     rates: BTreeMap<PuntReason, PuntRate>,
+    fixtures: BTreeMap<FixtureKey, Fixture>,
     /// The highest election id claimed since it started, and who holds it.
     primary: Option<(ElectionId, Claimant)>,
     /// Where packets for the controller go.
@@ -91,6 +94,7 @@ impl Switch {
                 self.pipeline = true;
                 self.entries.clear();
                 self.rates.clear();
+                self.fixtures.clear();
                 self.foreign.clear();
                 Event::PipelineSet(Ok(()))
             }
@@ -98,6 +102,7 @@ impl Switch {
                 entries: self.entries.clone(),
                 foreign: self.foreign.clone(),
                 punt_rates: self.rates.clone(),
+                fixtures: self.fixtures.clone(),
             })),
             Action::Write(_) if deposed => Event::Written(Err(refusal())),
             Action::Write(updates) => {
@@ -118,6 +123,14 @@ impl Switch {
         let entry = match update {
             Update::SetPuntRate(reason, rate) => {
                 self.rates.insert(*reason, *rate);
+                return Ok(());
+            }
+            Update::InsertFixture(fixture) | Update::ModifyFixture(fixture) => {
+                self.fixtures.insert(fixture.key(), fixture.clone());
+                return Ok(());
+            }
+            Update::DeleteFixture(fixture) => {
+                self.fixtures.remove(&fixture.key());
                 return Ok(());
             }
             Update::DeleteForeign(foreign) => {
@@ -141,9 +154,13 @@ impl Switch {
         Ok(())
     }
 
-    /// Whether its tables and meters are what a plan says.
+    /// Whether its tables, meters and fixtures are what a plan says.
     pub fn holds(&self, plan: &Plan) -> bool {
-        self.boot != 0 && self.entries == *plan.entries() && self.rates == *plan.punt_rates() && self.foreign.is_empty()
+        self.boot != 0
+            && self.entries == *plan.entries()
+            && self.rates == *plan.punt_rates()
+            && self.fixtures == *plan.fixtures()
+            && self.foreign.is_empty()
     }
 
     /// What is in its tables.

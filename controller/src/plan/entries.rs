@@ -3,17 +3,20 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dmux_tables::{
-    BucketAction, BucketKey, DemuxAction, DemuxKey, Ipv4RouteAction, Ipv4RouteKey, LocalServiceAction, LocalServiceKey,
-    NexthopAction, NexthopIndex, NexthopKey, PortId, PortRole, PortRoleAction, PortRoleKey, Prefix, Priority,
-    ProbePeerAction, ProbePeerKey, PuntAction, PuntKey, ReturnSourceAction, ReturnSourceKey, RouterAction, RouterKey,
-    ServiceSourceAction, ServiceSourceKey, SourceGuardAction, SourceGuardKey, Ternary,
+    AccessLinkIndex, AccessPortAction, AccessPortKey, AccessVlanAction, AccessVlanKey, BucketAction, BucketKey,
+    DemuxAction, DemuxKey, Ipv4RouteAction, Ipv4RouteKey, LanForwardAction, LanForwardKey, LanSourceAction,
+    LanSourceKey, LocalServiceAction, LocalServiceKey, MulticastGroup, NexthopAction, NexthopIndex, NexthopKey, PortId,
+    PortRole, PortRoleAction, PortRoleKey, Prefix, Priority, ProbePeerAction, ProbePeerKey, PuntAction, PuntKey,
+    ReturnSourceAction, ReturnSourceKey, RouterAction, RouterKey, ServiceSourceAction, ServiceSourceKey,
+    SourceGuardAction, SourceGuardKey, Ternary, VlanId,
 };
-use dmux_wire::{DMUX_PORT, MacAddr, ProbeType, PuntReason, ServiceIndex, ShimKind};
+use dmux_wire::{DMUX_PORT, GatewayId, MacAddr, ProbeType, PuntReason, ServiceIndex, ShimKind};
 
 use super::next_hops::Target;
 use super::{Entry, Key};
 use crate::model::{Destination, Ipv4Prefix, RegistrationKey, RouterIndex, SetId};
 use crate::selection::Side;
+use crate::stations::Station;
 
 const ETHER_TYPE_IPV4: u16 = 0x0800;
 const ETHER_TYPE_ARP: u16 = 0x0806;
@@ -24,6 +27,30 @@ const PUNT_PRIORITY: Priority = Priority::of::<10>();
 /// `None` for a number that is no port; `SiteConfig::check` refuses those.
 pub(super) fn port_role(port: u16, role: PortRole, mac: MacAddr) -> Option<Entry> {
     Some((PortRoleKey { port: PortId::new(port)? }, PortRoleAction::SetRole { role, mac }).into())
+}
+
+/// A port of an access link, whose gateway metaframes get as their origin.
+pub(super) fn access_port(port: PortId, link: AccessLinkIndex, gateway: GatewayId, gateway_addr: Ipv4Addr) -> Entry {
+    let flood_group = flood_group(link);
+    (AccessPortKey { port }, AccessPortAction::SetAccessLink { link, flood_group, gateway, gateway_addr }).into()
+}
+
+/// The multicast group of an access link: all its ports.
+pub(super) fn flood_group(link: AccessLinkIndex) -> MulticastGroup {
+    MulticastGroup(link.0)
+}
+
+pub(super) fn access_vlan(link: AccessLinkIndex, vid: VlanId, action: AccessVlanAction) -> Entry {
+    (AccessVlanKey { link, vid }, action).into()
+}
+
+/// Where a station sends from, and where frames to it go.
+pub(super) fn station(station: &Station, port: PortId) -> [Entry; 2] {
+    let &Station { link, vid, mac } = station;
+    [
+        (LanSourceKey { port, vid, src: mac }, LanSourceAction::KnownSource).into(),
+        (LanForwardKey { link, vid, dst: mac }, LanForwardAction::ToPort { port }).into(),
+    ]
 }
 
 pub(super) fn deny_source(prefix: Ipv4Prefix) -> Entry {

@@ -8,7 +8,7 @@ use dmux_wire::PuntReason;
 use thiserror::Error;
 
 use super::work::Update;
-use super::{Entry, Key, PuntRate};
+use super::{Entry, Fixture, FixtureKey, Key, PuntRate};
 
 /// How a reconciler works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct ReadBack {
     pub foreign: Vec<Foreign>,
     /// Meter cells that are configured.
     pub punt_rates: BTreeMap<PuntReason, PuntRate>,
+    /// Multicast groups, whoever made them, and those of [`DIGESTS`](super::DIGESTS) that it sends.
+    pub fixtures: BTreeMap<FixtureKey, Fixture>,
 }
 
 /// Why the switch refused an update.
@@ -96,7 +98,7 @@ pub enum Action {
     CheckPipeline,
     /// Set our pipeline.
     SetPipeline,
-    /// Read all tables and meters.
+    /// Read all tables, meters and fixtures.
     ReadBack,
     /// Write these, in any order, and report each.
     Write(Vec<Update>),

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use dmux_tables::{AccessVlanAction, VlanId};
 use dmux_wire::{GatewayId, MacAddr};
 
 use super::next_hops::NextHopCells;
 use super::site::{PortRole, SiteConfig};
 use super::{Entry, Key, entries};
-use crate::model::{Ipv4Prefix, Model};
+use crate::model::{Gateway, Ipv4Prefix, Model};
 
 /// Sources that no packet on the Internet has (RFC 1122 §3.2.1.3, RFC 6890). Private and documentation ranges are
 /// not here: sites use them.
@@ -25,6 +26,7 @@ const MARTIANS: [Ipv4Prefix; 5] = [
 pub(super) fn section(site: &SiteConfig, model: &Model, own: GatewayId) -> BTreeMap<Key, Entry> {
     let mut section = Section::default();
     section.ports(site);
+    section.access_vlans(site);
     section.routes(site);
     section.put(entries::punt_arp());
     for martian in MARTIANS {
@@ -33,6 +35,7 @@ pub(super) fn section(site: &SiteConfig, model: &Model, own: GatewayId) -> BTree
     section.dmux_prefix(model);
     if let Some(gateway) = model.gateway(own) {
         section.own_services(model, gateway.unicast);
+        section.access_ports(site, gateway);
     }
     section.entries
 }
@@ -58,8 +61,28 @@ impl Section {
         for port in &site.ports {
             let role = match port.role {
                 PortRole::Wan => dmux_tables::PortRole::Wan,
+                PortRole::Access => dmux_tables::PortRole::Access,
             };
             self.extend(entries::port_role(port.number, role, port.mac));
+        }
+    }
+
+    fn access_vlans(&mut self, site: &SiteConfig) {
+        for (index, link) in site.links() {
+            for (vid, action) in [
+                (link.provisioned_vid, AccessVlanAction::Provisioned),
+                (link.multipoint_vid, AccessVlanAction::Multipoint),
+            ] {
+                // `SiteConfig::check` refuses what is no VLAN id.
+                self.extend(VlanId::new(vid).map(|vid| entries::access_vlan(index, vid, action)));
+            }
+        }
+    }
+
+    fn access_ports(&mut self, site: &SiteConfig, gateway: &Gateway) {
+        for (index, link) in site.links() {
+            let entry = |port| entries::access_port(port, index, gateway.id, gateway.unicast);
+            self.extend(link.port_ids().map(entry));
         }
     }
 

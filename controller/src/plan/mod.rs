@@ -8,8 +8,10 @@
 //!                                                  └── Event: what the switch answered
 //! ```
 
+mod access;
 mod entries;
 mod exchange;
+mod fixtures;
 mod gateway;
 mod held;
 mod next_hops;
@@ -25,8 +27,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use dmux_tables::SetId;
 use dmux_wire::PuntReason;
 
+pub use access::AccessLink;
 pub use dmux_tables::{AnyEntry as Entry, AnyKey as Key};
 pub use exchange::{Action, Event, Foreign, ReadBack, ReconcilerOptions, State, Status, UpdateError};
+pub use fixtures::{DIGESTS, DigestRate, Fixture, FixtureKey, STATION_DIGESTS};
 pub use planner::Planner;
 pub use rates::{DEFAULT_PUNT_RATES, PuntRate};
 pub use reconcile::Reconciler;
@@ -41,6 +45,7 @@ use crate::selection::{Local, Selection};
 pub struct Plan {
     entries: BTreeMap<Key, Entry>,
     punt_rates: BTreeMap<PuntReason, PuntRate>,
+    fixtures: BTreeMap<FixtureKey, Fixture>,
     /// The sets in `bucket` that hold the next choice of a destination: nothing refers to them yet.
     backups: BTreeSet<SetId>,
     applied: u64,
@@ -55,6 +60,11 @@ impl Plan {
     /// The rate of each punt reason's meter.
     pub fn punt_rates(&self) -> &BTreeMap<PuntReason, PuntRate> {
         &self.punt_rates
+    }
+
+    /// The multicast groups and subscriptions, which never change while the site is cabled as it is.
+    pub fn fixtures(&self) -> &BTreeMap<FixtureKey, Fixture> {
+        &self.fixtures
     }
 
     /// The log index of the state that the plan reflects.

@@ -6,17 +6,21 @@
 //! | a gateway, the configuration | the entries of `gateway.rs`; with the configuration, all destinations |
 //! | a round trip, a coordinate, a gateway's reachability | those destinations whose choice changes |
 //! | a router's death, revival or draining | the two destinations that it serves |
+//! | a station of an access LAN | its two entries |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use dmux_tables::PortId;
 use dmux_wire::PuntReason;
 
 use super::held;
 use super::served::Served;
 use super::work::differing;
-use super::{DEFAULT_PUNT_RATES, Delta, Entry, Key, Plan, SiteConfig, entries, gateway};
+use super::{DEFAULT_PUNT_RATES, Delta, Entry, Key, Plan, SiteConfig, entries, fixtures, gateway};
 use crate::model::{Change, Destination, Model, Registered, RegistrationKey, RouterIndex};
 use crate::selection::{Distances, Local, Selection};
+use crate::stations::Station;
 
 /// A registration as the plan has it.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +56,16 @@ impl Planner {
             section: BTreeMap::new(),
             planned: BTreeMap::new(),
             served: BTreeMap::new(),
-            plan: Plan { punt_rates, applied: model.applied(), ..Plan::default() },
+            plan: Plan { punt_rates, fixtures: fixtures::of(&site), applied: model.applied(), ..Plan::default() },
             delta: Delta::default(),
             tells: false,
             site,
             local,
         };
         planner.plan_section(model);
+        for (station, port) in planner.local.stations.clone().iter() {
+            planner.plan_station(station, None, Some(*port));
+        }
         for registered in model.registrations() {
             planner.plan_router(registered);
         }
@@ -103,6 +110,34 @@ impl Planner {
         self.advance(model, Some(local))
     }
 
+    /// Takes note of where stations are now, `None` for those that are gone, at the cost of the change. Returns what it
+    /// touched.
+    pub fn learn(&mut self, stations: impl IntoIterator<Item = (Station, Option<PortId>)>) -> Delta {
+        for (station, port) in stations {
+            // Nobody else holds the map between two observations, so this copies nothing.
+            let known = Arc::make_mut(&mut self.local.stations);
+            let before = match port {
+                Some(port) => known.insert(station, port),
+                None => known.remove(&station),
+            };
+            self.plan_station(&station, before, port);
+        }
+        std::mem::take(&mut self.delta)
+    }
+
+    fn plan_station(&mut self, station: &Station, before: Option<PortId>, now: Option<PortId>) {
+        if let Some(before) = before.filter(|_| before != now) {
+            for entry in entries::station(station, before) {
+                self.remove(&entry.key());
+            }
+        }
+        if let Some(now) = now {
+            for entry in entries::station(station, now) {
+                self.put(entry);
+            }
+        }
+    }
+
     fn advance(&mut self, model: &Model, local: Option<Local>) -> Delta {
         let changes = model.changes_since(self.plan.applied);
         let moved = local.as_ref().is_some_and(|local| local.gateway != self.local.gateway);
@@ -118,7 +153,13 @@ impl Planner {
             work.keys.extend(changed_keys(&self.local.dead, &local.dead));
             work.keys.extend(self.local.learned.symmetric_difference(&local.learned).copied());
             work.keys.extend(self.local.dampened.symmetric_difference(&local.dampened));
-            self.local = local;
+            let old = std::mem::replace(&mut self.local, local);
+            if !Arc::ptr_eq(&old.stations, &self.local.stations) {
+                let now = self.local.stations.clone();
+                for station in differing(&old.stations, &now) {
+                    self.plan_station(station, old.stations.get(station).copied(), now.get(station).copied());
+                }
+            }
         }
         self.perform(model, work);
         std::mem::take(&mut self.delta)

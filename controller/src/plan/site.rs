@@ -15,6 +15,14 @@
 //! prefix = "0.0.0.0/0"
 //! next_hops = ["upstream"]          # several share flows (ECMP)
 //!
+//! [[access_links]]                  # optional; its ports have role = "access"
+//! name = "floor 1"
+//! ports = [3, 4]
+//! provisioned_vid = 100
+//! multipoint_vid = 200
+//! pcp = 5
+//! queue = 7
+//!
 //! [punt_rates]                      # optional; what is not named keeps its default
 //! arp = { per_second = 500, burst = 100 }
 //! ```
@@ -25,6 +33,7 @@ use dmux_wire::{MacAddr, PuntReason};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::access::AccessLink;
 use super::rates::PuntRate;
 use crate::model::Ipv4Prefix;
 
@@ -35,7 +44,7 @@ pub(super) const MAX_NEXT_HOP_CELLS: usize = 4_000;
 /// Next hops that one route may share flows over.
 pub(super) const MAX_GROUP: usize = 64;
 /// The highest usable port: 511 means "drop" to a v1model switch.
-const MAX_PORT: u16 = 510;
+pub(super) const MAX_PORT: u16 = 510;
 /// IPv4 needs 68 (RFC 791); a smaller MTU cannot carry even an error message about it.
 const MIN_MTU: u16 = 68;
 
@@ -45,6 +54,8 @@ const MIN_MTU: u16 = 68;
 pub enum PortRole {
     /// To the Internet: clients, routers and other gateways.
     Wan,
+    /// To an access LAN, as a port of one access link.
+    Access,
 }
 
 /// A port of the switch.
@@ -100,6 +111,9 @@ pub struct SiteConfig {
     /// The routes.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// The access LANs.
+    #[serde(default)]
+    pub access_links: Vec<AccessLink>,
     /// Punt rates that differ from [`DEFAULT_PUNT_RATES`](super::DEFAULT_PUNT_RATES).
     #[serde(default)]
     pub punt_rates: BTreeMap<PuntReason, PuntRate>,
@@ -145,6 +159,7 @@ impl SiteConfig {
             return Err(value("cpu_port", format!("{} is not a port; use 1 to {MAX_PORT}", self.cpu_port)));
         }
         self.check_ports()?;
+        super::access::check(self)?;
         self.check_next_hops()?;
         self.check_routes()?;
         for (reason, rate) in &self.punt_rates {
@@ -252,6 +267,6 @@ fn check_mac(key: String, mac: MacAddr) -> Result<(), SiteError> {
     Ok(())
 }
 
-fn value(key: impl Into<String>, why: String) -> SiteError {
+pub(super) fn value(key: impl Into<String>, why: String) -> SiteError {
     SiteError::Value { key: key.into(), why }
 }

@@ -18,7 +18,7 @@ use std::fmt;
 use dmux_tables::{BucketAction, BucketKey, DemuxAction, RouterKey};
 use dmux_wire::PuntReason;
 
-use super::{Entry, Foreign, Key, Plan, PuntRate, ReadBack};
+use super::{Entry, Fixture, FixtureKey, Foreign, Key, Plan, PuntRate, ReadBack};
 
 /// One update of a switch.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,12 @@ pub enum Update {
     DeleteForeign(Box<Foreign>),
     /// A meter's rate (MODIFY only, §9.4).
     SetPuntRate(PuntReason, PuntRate),
+    /// The switch has no such group, or does not send the digest.
+    InsertFixture(Fixture),
+    /// The switch has it otherwise.
+    ModifyFixture(Fixture),
+    /// The plan has none.
+    DeleteFixture(Fixture),
 }
 
 /// Something that can be out of step.
@@ -43,6 +49,8 @@ pub(super) enum Item {
     Foreign(usize),
     /// A meter cell.
     Rate(PuntReason),
+    /// A multicast group, or a digest.
+    Fixture(FixtureKey),
     /// An entry.
     Entry(Key),
 }
@@ -52,7 +60,7 @@ impl Item {
     pub(super) fn key(&self) -> Option<Key> {
         match self {
             Self::Entry(key) => Some(*key),
-            Self::Foreign(_) | Self::Rate(_) => None,
+            Self::Foreign(_) | Self::Rate(_) | Self::Fixture(_) => None,
         }
     }
 }
@@ -62,6 +70,7 @@ impl fmt::Display for Item {
         match self {
             Self::Foreign(at) => write!(f, "foreign entry {at}"),
             Self::Rate(reason) => write!(f, "punt meter `{reason}`"),
+            Self::Fixture(key) => key.fmt(f),
             Self::Entry(key) => key.fmt(f),
         }
     }
@@ -75,6 +84,7 @@ pub(super) struct Actual {
     counts: BTreeMap<u32, u64>,
     pub(super) foreign: BTreeMap<usize, Foreign>,
     pub(super) rates: BTreeMap<PuntReason, PuntRate>,
+    fixtures: BTreeMap<FixtureKey, Fixture>,
 }
 
 /// Position in the order of writing; updates of one phase may be written in any order.
@@ -82,12 +92,16 @@ pub(super) type Phase = u8;
 
 /// A destination is switched over to what is ready.
 const FAIL_OVER: Phase = 0;
-/// What neither refers to anything nor is referred to.
+/// What refers to nothing: meters, and the groups that entries may refer to.
 const FREE: Phase = 1;
 /// The first of what is inserted and modified, by its table's stage.
 const MAKE: Phase = 2;
 /// What nothing refers to yet.
 const BACKUP: Phase = 128;
+/// The last of what is deleted: the tables that others refer to.
+const BREAK: Phase = Phase::MAX - 1;
+/// Groups that no entry refers to any more.
+const UNUSED: Phase = Phase::MAX;
 /// Stages are small numbers (tables are few), so that the phases of making and of breaking never meet.
 const MAX_STAGE: u8 = 120;
 
@@ -98,7 +112,7 @@ impl Actual {
             *counts.entry(entry.table_id()).or_default() += 1;
         }
         let foreign = read.foreign.into_iter().enumerate().collect();
-        Self { entries: read.entries, counts, foreign, rates: read.punt_rates }
+        Self { entries: read.entries, counts, foreign, rates: read.punt_rates, fixtures: read.fixtures }
     }
 
     /// Takes from an earlier belief what was read too early.
@@ -141,6 +155,13 @@ impl Actual {
                 let wanted = *plan.punt_rates.get(reason)?;
                 (self.rates.get(reason) != Some(&wanted)).then_some((FREE, Update::SetPuntRate(*reason, wanted)))
             }
+            Item::Fixture(key) => match (self.fixtures.get(key), plan.fixtures.get(key)) {
+                (None, None) => None,
+                (None, Some(new)) => Some((FREE, Update::InsertFixture(new.clone()))),
+                (Some(old), Some(new)) if old == new => None,
+                (Some(_), Some(new)) => Some((FREE, Update::ModifyFixture(new.clone()))),
+                (Some(old), None) => Some((UNUSED, Update::DeleteFixture(old.clone()))),
+            },
             Item::Entry(key) => {
                 let order = key.stage().min(MAX_STAGE);
                 let make = match key {
@@ -153,7 +174,7 @@ impl Actual {
                     (Some(old), Some(new)) if old == new => None,
                     (Some(_), Some(new)) if self.is_ready(plan, new) => Some((FAIL_OVER, Update::Modify(*new))),
                     (Some(_), Some(new)) => Some((make, Update::Modify(*new))),
-                    (Some(old), None) => Some((Phase::MAX - order, Update::Delete(*old))),
+                    (Some(old), None) => Some((BREAK - order, Update::Delete(*old))),
                 }
             }
         }
@@ -188,7 +209,13 @@ impl Actual {
         let keys = differing(&self.entries, &plan.entries).copied().map(Item::Entry);
         let rates = plan.punt_rates.keys().copied().map(Item::Rate);
         let foreign = self.foreign.keys().copied().map(Item::Foreign);
-        foreign.chain(rates).chain(keys).filter_map(|item| Some((self.update(plan, &item)?.0, item))).collect()
+        let fixtures = differing(&self.fixtures, &plan.fixtures).copied().map(Item::Fixture);
+        foreign
+            .chain(rates)
+            .chain(fixtures)
+            .chain(keys)
+            .filter_map(|item| Some((self.update(plan, &item)?.0, item)))
+            .collect()
     }
 
     /// Takes note that the switch accepted an update.
@@ -199,6 +226,12 @@ impl Actual {
             }
             (_, Update::SetPuntRate(reason, rate)) => {
                 self.rates.insert(reason, rate);
+            }
+            (Item::Fixture(key), Update::InsertFixture(fixture) | Update::ModifyFixture(fixture)) => {
+                self.fixtures.insert(*key, fixture);
+            }
+            (Item::Fixture(key), Update::DeleteFixture(_)) => {
+                self.fixtures.remove(key);
             }
             (Item::Entry(_), Update::Insert(entry) | Update::Modify(entry)) => self.insert(entry),
             (Item::Entry(key), Update::Delete(_)) => self.remove(key),

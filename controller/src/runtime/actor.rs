@@ -1,5 +1,6 @@
 //! The one task that owns the controller's state machines and feeds them.
 
+mod lan;
 mod punts;
 mod reports;
 
@@ -30,6 +31,7 @@ use crate::probing::{PeerView, Prober};
 use crate::punted::Outgoing;
 use crate::registration::{Authorities, CallId, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
 use crate::selection::{self, Local, Selection};
+use crate::stations::Stations;
 use crate::watching::{self, Choices, Happening};
 
 /// Inputs that are handled before the state machines are driven again: bounds how late a deadline can be noticed.
@@ -67,6 +69,7 @@ pub(super) struct Actor {
     prober: Prober,
     planner: Planner,
     reconciler: Reconciler,
+    stations: Stations,
     /// The planner knows what the switch was found to hold when this controller started.
     adopted: bool,
     /// Since when this controller knows of the routers that drain.
@@ -137,6 +140,7 @@ impl Actor {
         Self {
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
             prober: Prober::new(config.timers.probes(), super::random_u64()),
+            stations: Stations::new(&config.site),
             planner,
             reconciler,
             adopted: false,
@@ -233,6 +237,7 @@ impl Actor {
         wake = self.observe(now.mono).map_or(wake, |due| wake.min(due));
         wake = self.watch(now.mono).map_or(wake, |due| wake.min(due));
 
+        self.plan_stations();
         if let Action::Wait { until } = self.reconcile(now.mono) {
             wake = until.map_or(wake, |until| wake.min(until));
         }
@@ -318,9 +323,13 @@ impl Actor {
                     self.adopted = true;
                     let delta = self.store.read(|r| self.planner.adopt(&r.0, read.entries.values()));
                     self.reconciler.planned(&delta);
+                    self.stations.adopt(now.mono, read.entries.values());
+                    self.plan_stations();
                 }
                 self.reconciler.on(now.mono, self.planner.plan(), event);
             }
+            SwitchEvent::Digest(list) => self.on_digest(now.mono, &list),
+            SwitchEvent::Idle(idle) => self.on_idle(&idle),
             SwitchEvent::PacketIn(packet) => {
                 self.packet_ins = self.packet_ins.saturating_add(1);
                 match Punt::decode(&packet) {

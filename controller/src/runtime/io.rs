@@ -11,6 +11,9 @@ use dmux_wire::{DropReason, PuntReason};
 use crate::api::v1::{DropCount, TableUse};
 use crate::explain::Lookup;
 use crate::plan::{Entry, Foreign, Key, PuntRate, ReadBack, Update, UpdateError};
+use crate::stations;
+
+use super::fixtures;
 
 /// Packets and bytes that an entry or a cell has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +29,7 @@ impl From<&CounterData> for Counted {
     }
 }
 
-/// Everything that the plan has an opinion on: all tables and the punt meters. Table by table, since a switch takes no
+/// Everything that the plan has an opinion on: all tables, the punt meters, groups and digests. Table by table, since a switch takes no
 /// writes while it puts an answer together.
 pub async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
     let mut read = ReadBack::default();
@@ -50,6 +53,7 @@ pub async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
             read.punt_rates.insert(reason, rate);
         }
     }
+    read.fixtures = fixtures::read(session).await?;
     Ok(read)
 }
 
@@ -89,8 +93,8 @@ pub async fn write(session: &Session, updates: Vec<Update>) -> Result<Vec<Result
 
 fn encode(update: Update) -> v1::Update {
     match update {
-        Update::Insert(entry) => insert(entry.encode()),
-        Update::Modify(entry) => modify(entry.encode()),
+        Update::Insert(entry) => insert(with_idle_timeout(entry)),
+        Update::Modify(entry) => modify(with_idle_timeout(entry)),
         Update::Delete(entry) => delete(entry.key().encode()),
         Update::DeleteForeign(foreign) => delete(without_action(foreign.entry)),
         Update::SetPuntRate(reason, rate) => modify(MeterEntry {
@@ -99,7 +103,19 @@ fn encode(update: Update) -> v1::Update {
             config: Some(meter_config(rate)),
             ..Default::default()
         }),
+        Update::InsertFixture(fixture) => insert(fixtures::encode(&fixture)),
+        Update::ModifyFixture(fixture) => modify(fixtures::encode(&fixture)),
+        Update::DeleteFixture(fixture) => delete(fixtures::encode(&fixture)),
     }
+}
+
+/// The switch tells when a station is silent; no other entry has a time.
+fn with_idle_timeout(entry: Entry) -> TableEntry {
+    let idle_timeout_ns = match entry {
+        Entry::LanSource(..) => i64::try_from(stations::IDLE.as_nanos()).unwrap_or(i64::MAX),
+        _ => 0,
+    };
+    TableEntry { idle_timeout_ns, ..entry.encode() }
 }
 
 /// A deletion names the key only.
@@ -183,4 +199,23 @@ pub(super) fn table_use(entries: &BTreeMap<u32, u64>) -> Vec<TableUse> {
             size: table.size,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dmux_tables::{LanForwardAction, LanForwardKey, LanSourceAction, LanSourceKey, PortId, VlanId};
+    use dmux_wire::MacAddr;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_station_sends_has_an_idle_timeout() {
+        let (port, vid, mac) = (PortId::of::<3>(), VlanId::new(0).unwrap(), MacAddr([2, 0, 0, 0, 0, 9]));
+        let source = Entry::from((LanSourceKey { port, vid, src: mac }, LanSourceAction::KnownSource));
+        let encoded = with_idle_timeout(source);
+        assert_eq!(encoded.idle_timeout_ns, 300_000_000_000);
+        assert_eq!(Entry::decode(&encoded), Ok(source), "which is no part of what is compared");
+        let key = LanForwardKey { link: dmux_tables::AccessLinkIndex(1), vid, dst: mac };
+        assert_eq!(with_idle_timeout((key, LanForwardAction::ToPort { port }).into()).idle_timeout_ns, 0);
+    }
 }

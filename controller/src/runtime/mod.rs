@@ -16,6 +16,7 @@ mod bare;
 mod clock;
 mod config_api;
 mod explain;
+mod fixtures;
 mod io;
 mod latencies;
 mod leases;

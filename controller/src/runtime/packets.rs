@@ -24,8 +24,8 @@ pub(super) enum PuntError {
     Frame(#[from] WireError),
     #[error("a shim of kind {0:?} was punted for another reason")]
     Kind(ShimKind),
-    #[error("punted for {0}, but this gateway has no access link")]
-    NoAccessLink(PuntReason),
+    #[error("punted for {0}, which is not answered")]
+    Unanswered(PuntReason),
 }
 
 /// A punted frame, understood.
@@ -115,7 +115,7 @@ impl<'a> Punt<'a> {
                 Packet::Returned { router: udp.from, ttl: udp.ipv4.ttl, client, packet }
             }
             reason @ (PuntReason::Discovery | PuntReason::MetalinkControl) => {
-                return Err(PuntError::NoAccessLink(reason));
+                return Err(PuntError::Unanswered(reason));
             }
         };
         Ok(Self { ingress_port: header.ingress_port, t_in_us: header.t_in.micros(), packet })

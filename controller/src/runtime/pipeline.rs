@@ -118,9 +118,15 @@ fn foreign(p4info: &P4Info) -> Option<String> {
         Ok(info) => info,
         Err(error) => return Some(format!("the one built in does not parse: {error}")),
     };
-    built_for.tables().iter().find_map(|table| match p4info.table(table.id) {
+    let table = built_for.tables().iter().find_map(|table| match p4info.table(table.id) {
         None => Some(format!("it has no table {} with id {}", table.name, table.id)),
         Some(other) if other != table => Some(format!("its table {} is another", table.name)),
         Some(_) => None,
-    })
+    });
+    // Their messages are read by position.
+    let digests = |info: &P4Info| {
+        let structs = info.raw().type_info.as_ref().map(|types| types.structs.clone());
+        (info.raw().digests.clone(), structs)
+    };
+    table.or_else(|| (digests(&built_for) != digests(p4info)).then(|| "its digests are others".to_owned()))
 }

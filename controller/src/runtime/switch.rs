@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dmux_p4rt::ElectionId;
 use dmux_p4rt::client::{Arbitration, Commit, Event, Events, Session, SessionError, Target};
-use dmux_p4rt::p4::v1::{PacketIn, PacketOut};
+use dmux_p4rt::p4::v1::{DigestList, IdleTimeoutNotification, PacketIn, PacketOut};
 use tokio::sync::{mpsc, watch};
 
 use super::pipeline::Pipeline;
@@ -33,6 +33,10 @@ pub enum SwitchEvent {
     Reconcile(plan::Event),
     /// A punted frame.
     PacketIn(PacketIn),
+    /// Messages of a digest.
+    Digest(DigestList),
+    /// Entries that nothing hit.
+    Idle(IdleTimeoutNotification),
 }
 
 /// An action for the session of a generation.
@@ -139,14 +143,27 @@ impl SwitchTask {
                     }
                 }
                 event = events.next() => match event {
+                    Some(Event::StreamError(error)) => tracing::warn!(?error, "the switch complains about a message"),
                     Some(Event::PacketIn(packet)) => {
-                        let input = SwitchInput { generation, event: SwitchEvent::PacketIn(packet) };
-                        if self.inputs.send(Input::Switch(input)).await.is_err() {
+                        if !self.hand_on(generation, SwitchEvent::PacketIn(packet)).await {
                             return "the controller stops".into();
                         }
                     }
-                    Some(Event::StreamError(error)) => tracing::warn!(?error, "the switch complains about a message"),
-                    Some(Event::Digest(_) | Event::IdleTimeout(_)) => {}
+                    Some(Event::Digest(list)) => {
+                        // Acknowledged when the actor has room for it: a switch that tells too much waits.
+                        let (digest_id, list_id) = (list.digest_id, list.list_id);
+                        if !self.hand_on(generation, SwitchEvent::Digest(list)).await {
+                            return "the controller stops".into();
+                        }
+                        if let Err(error) = session.try_acknowledge(digest_id, list_id) {
+                            tracing::debug!(%error, "a list of digests is not acknowledged; the switch gives up waiting for it");
+                        }
+                    }
+                    Some(Event::IdleTimeout(idle)) => {
+                        if !self.hand_on(generation, SwitchEvent::Idle(idle)).await {
+                            return "the controller stops".into();
+                        }
+                    }
                     None => return closed_reason(&session),
                 },
                 action = self.actions.recv() => match action {
@@ -179,7 +196,11 @@ impl SwitchTask {
     }
 
     async fn tell(&self, generation: u64, event: plan::Event) -> bool {
-        let event = SwitchEvent::Reconcile(event);
+        self.hand_on(generation, SwitchEvent::Reconcile(event)).await
+    }
+
+    /// Whether the actor is still there.
+    async fn hand_on(&self, generation: u64, event: SwitchEvent) -> bool {
         self.inputs.send(Input::Switch(SwitchInput { generation, event })).await.is_ok()
     }
 }

@@ -13,8 +13,10 @@ mod pool;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use dmux_tables::PortId;
 use dmux_wire::GatewayId;
 
 pub use choose::{Choice, Distance, Distances, HYSTERESIS_FLOOR, choose, members, select, standing};
@@ -26,6 +28,7 @@ pub use pool::Pool;
 pub use watch::{MAX_WATCHED, watched};
 
 use crate::model::{Registered, Registration, RegistrationKey};
+use crate::stations::Station;
 
 /// What this controller has seen itself, and nobody else need know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,9 @@ pub struct Local {
     pub learned: BTreeSet<RegistrationKey>,
     /// Routers that are held out now because they flapped (RFC 2439): known to all, but only a clock tells when it ends.
     pub dampened: BTreeSet<RegistrationKey>,
+    /// The stations of the access LANs, and the ports that they are behind. Shared, since it may be large and everything
+    /// else here is small.
+    pub stations: Arc<BTreeMap<Station, PortId>>,
 }
 
 impl Local {
@@ -59,6 +65,7 @@ impl Local {
             by_coordinates: false,
             learned: BTreeSet::new(),
             dampened: BTreeSet::new(),
+            stations: Arc::default(),
         }
     }
 

@@ -241,12 +241,31 @@ pub fn refused(arguments: &[&str], words: &[&str]) {
     }
 }
 
+/// A site's configuration of a port with a host that is routed to.
+fn wan_port(port: u16) -> String {
+    format!(
+        "[[site.ports]]\nnumber = {port}\nrole = \"wan\"\nmac = \"{GATEWAY_MAC}\"\n\
+         [site.next_hops.h{port}]\nport = {port}\nmac = \"{}\"\nmtu = 1500\n\
+         [[site.routes]]\nprefix = \"{}/32\"\nnext_hops = [\"h{port}\"]\n\
+         [[site.routes]]\nprefix = \"{}/24\"\nnext_hops = [\"h{port}\"]\n",
+        host_mac(port),
+        host_address(port),
+        client_address(port, 0)
+    )
+}
+
+/// And of one with a host on an access LAN.
+fn access_port(port: u16) -> String {
+    format!("[[site.ports]]\nnumber = {port}\nrole = \"access\"\nmac = \"{GATEWAY_MAC}\"\n")
+}
+
 /// One gateway with hosts on its first ports.
 pub struct Gateway {
     pub dir: TempDir,
     pub switch: Process,
     pub controller: Process,
     pub api: Api,
+    switch_arguments: Vec<String>,
     /// The test's end of each host's link, and the switch's.
     links: Vec<(UdpSocket, SocketAddr)>,
 }
@@ -259,13 +278,28 @@ impl Gateway {
 
     /// Likewise, with other keepalive timers, ms.
     pub fn start_with(hosts: u16, keepalive: u32, expire_after: u32) -> Self {
+        Self::start_site(hosts, keepalive, expire_after, wan_port, "")
+    }
+
+    /// With all hosts on one access LAN, whose provisioned VLAN is 100 and multipoint VLAN 200.
+    pub fn start_lan(hosts: u16) -> Self {
+        let ports: Vec<String> = (1..=hosts).map(|port| port.to_string()).collect();
+        let link = format!(
+            "[[site.access_links]]\nname = \"lan\"\nports = [{}]\nprovisioned_vid = 100\nmultipoint_vid = 200\n\
+             pcp = 5\nqueue = 0\n",
+            ports.join(", ")
+        );
+        Self::start_site(hosts, 200, 1000, access_port, &link)
+    }
+
+    fn start_site(hosts: u16, keepalive: u32, expire_after: u32, port_config: fn(u16) -> String, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).display().to_string();
         succeed(&["ca", "init", "--out", &path("authority")]);
         let addresses = free_addresses(3 + usize::from(hosts));
         let (p4runtime, raft, api) = (addresses[0], addresses[1], addresses[2]);
         let mut links = Vec::new();
-        let mut switch =
+        let mut switch_arguments =
             vec!["switch".into(), "--p4runtime".into(), p4runtime.to_string(), "--device-id".into(), "1".into()];
         let mut site = String::new();
         for port in 1..=hosts {
@@ -273,18 +307,12 @@ impl Gateway {
             let remote = addresses[2 + usize::from(port)];
             host.connect(remote).expect("connect");
             host.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-            switch.extend(["--port".into(), format!("{port}@udp:{remote}>{}", host.local_addr().expect("address"))]);
+            switch_arguments
+                .extend(["--port".into(), format!("{port}@udp:{remote}>{}", host.local_addr().expect("address"))]);
             links.push((host, remote));
-            site += &format!(
-                "[[site.ports]]\nnumber = {port}\nrole = \"wan\"\nmac = \"{GATEWAY_MAC}\"\n\
-                 [site.next_hops.h{port}]\nport = {port}\nmac = \"{}\"\nmtu = 1500\n\
-                 [[site.routes]]\nprefix = \"{}/32\"\nnext_hops = [\"h{port}\"]\n\
-                 [[site.routes]]\nprefix = \"{}/24\"\nnext_hops = [\"h{port}\"]\n",
-                host_mac(port),
-                host_address(port),
-                client_address(port, 0)
-            );
+            site += &port_config(port);
         }
+        site += more;
         let config = format!(
             "node = 1\ndata = \"data\"\nauthority = \"authority/ca.crt\"\n\
              [gateway]\nid = 1\nname = \"g\"\naddress = \"{GATEWAY}\"\n\
@@ -296,11 +324,11 @@ impl Gateway {
             concat!(env!("CARGO_MANIFEST_DIR"), "/../bmv2-configs/gateway"),
         );
         std::fs::write(dir.path().join("controller.toml"), config).expect("written");
-        let switch = Process::start(dir.path(), "switch", &switch);
+        let switch = Process::start(dir.path(), "switch", &switch_arguments);
         let controller = Self::controller(dir.path());
         let api = Api::new(api);
         api.synced();
-        Self { dir, switch, controller, api, links }
+        Self { dir, switch, controller, api, switch_arguments, links }
     }
 
     fn controller(dir: &Path) -> Process {
@@ -313,9 +341,26 @@ impl Gateway {
         self.controller = Self::controller(self.dir.path());
     }
 
+    /// Starts the switch again; its tables are empty.
+    pub fn restart_switch(&mut self) {
+        self.switch = Process::start(self.dir.path(), "switch", &self.switch_arguments);
+    }
+
     /// Sends a frame from the host on a port.
     pub fn send(&self, port: u16, frame: &[u8]) {
         self.links[usize::from(port) - 1].0.send(frame).expect("sent");
+    }
+
+    /// The next frame to the host on a port, whatever it is.
+    pub fn receive(&self, port: u16, what: &str) -> Vec<u8> {
+        wait(what, || self.try_receive(port))
+    }
+
+    /// Likewise, if one comes within a moment.
+    pub fn try_receive(&self, port: u16) -> Option<Vec<u8>> {
+        let mut buffer = [0; 2048];
+        let length = self.links[usize::from(port) - 1].0.recv(&mut buffer).ok()?;
+        Some(buffer[..length].to_vec())
     }
 
     /// The next frame to the host on a port that `take` makes something of; sends `frame` again now and then until it

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dmux_tables::PortId;
 use dmux_wire::{GatewayId, ServiceIndex};
 use proptest::prelude::*;
 
 use super::super::{Entry, Planner, entries, plan};
+use super::access::station;
 use super::whole::reference;
-use super::{Log, OWN, P41, gateway, key, registration, site};
+use super::{Log, OWN, P41, access_site, gateway, key, registration, site};
 use crate::model::{
     Command, Config, Destination, Gateway, LatencySample, MAX_DESTINATIONS, Model, Policy, ProtocolConfig, RouterIndex,
 };
@@ -33,6 +36,8 @@ enum Step {
     Unreachable(u16, bool),
     Dead(u16, bool),
     Dampened(u16, bool),
+    Station(u8, u16),
+    Silent(u8),
     Catchup,
 }
 
@@ -58,6 +63,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n.clone().prop_map(Step::Learned),
         2 => (n.clone(), any::<bool>()).prop_map(|(n, dead)| Step::Dead(n, dead)),
         1 => (n, any::<bool>()).prop_map(|(n, held)| Step::Dampened(n, held)),
+        2 => (0..4_u8, 3..6_u16).prop_map(|(n, port)| Step::Station(n, port)),
+        1 => (0..4_u8).prop_map(Step::Silent),
         8 => Just(Step::Catchup),
     ]
 }
@@ -137,6 +144,14 @@ fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
             local.dampened.remove(&key(n));
             return;
         }
+        Step::Station(n, at) => {
+            Arc::make_mut(&mut local.stations).insert(station(n), PortId::new(at).unwrap());
+            return;
+        }
+        Step::Silent(n) => {
+            Arc::make_mut(&mut local.stations).remove(&station(n));
+            return;
+        }
         Step::Catchup => return,
     };
     log.apply(command);
@@ -147,7 +162,7 @@ proptest! {
 
     #[test]
     fn incremental_planning_is_planning_in_full(steps in prop::collection::vec(step(), 1..80)) {
-        let site = site();
+        let site = access_site();
         let mut log = Log::new([1, 2, 3]);
         let mut local = Local::new(OWN);
         let mut planner = Planner::new(site.clone(), &log.model, local.clone(), &Selection::default());

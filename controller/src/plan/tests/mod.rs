@@ -1,5 +1,6 @@
 //! What the tests of the plan share: a site, and a model of a few gateways.
 
+mod access;
 mod incremental;
 mod reconcile;
 mod rig;
@@ -36,6 +37,44 @@ next_hops = ["upstream"]
 
 pub(super) fn site() -> SiteConfig {
     SiteConfig::parse(SITE).unwrap()
+}
+
+/// A site with two access links: ports 3 and 4, and port 5.
+pub(super) const ACCESS: &str = r#"
+[[ports]]
+number = 3
+role = "access"
+mac = "02:00:00:00:01:03"
+
+[[ports]]
+number = 4
+role = "access"
+mac = "02:00:00:00:01:04"
+
+[[ports]]
+number = 5
+role = "access"
+mac = "02:00:00:00:01:05"
+
+[[access_links]]
+name = "floor 1"
+ports = [3, 4]
+provisioned_vid = 100
+multipoint_vid = 200
+pcp = 5
+queue = 7
+
+[[access_links]]
+name = "floor 2"
+ports = [5]
+provisioned_vid = 100
+multipoint_vid = 300
+pcp = 5
+queue = 7
+"#;
+
+pub(super) fn access_site() -> SiteConfig {
+    SiteConfig::parse(&format!("{SITE}{ACCESS}")).unwrap()
 }
 
 pub(super) fn gateway(id: u16) -> Gateway {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use dmux_tables::PortId;
 use proptest::prelude::*;
 
 use super::super::{Action, Event, Foreign, Planner, ReadBack, State, Update, diff, entries};
+use super::access::station;
 use super::rig::{Rig, Switch, assert_ordered, log, ms, options, whole};
-use super::{Log, OWN, key, registration, site};
+use super::{Log, OWN, access_site, key, registration, site};
 use crate::model::{Command, Destination, RouterIndex};
 use crate::selection::{Local, Selection};
 
@@ -225,6 +227,8 @@ enum Fault {
     Forget(usize),
     Lose(u32),
     Remove(usize),
+    RemoveFixture(usize),
+    Station(u8, Option<u16>),
     Restart,
     Pass(u64),
     /// Whether read-backs are answered at once, or only when the plan has changed meanwhile.
@@ -239,6 +243,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => (0..400_usize).prop_map(Fault::Forget),
         1 => (1..4_u32).prop_map(Fault::Lose),
         1 => (0..400_usize).prop_map(Fault::Remove),
+        1 => (0..3_usize).prop_map(Fault::RemoveFixture),
+        2 => (0..4_u8, prop::option::of(3..5_u16)).prop_map(|(n, port)| Fault::Station(n, port)),
         1 => Just(Fault::Restart),
         3 => (1..100_000_u64).prop_map(Fault::Pass),
         2 => any::<bool>().prop_map(Fault::SlowReads),
@@ -251,7 +257,7 @@ proptest! {
     #[test]
     fn whatever_happened_the_switch_ends_equal_to_the_plan(faults in prop::collection::vec(fault(), 1..30)) {
         let mut log = log();
-        let mut planner = Planner::new(site(), &log.model, Local::new(OWN), &Selection::default());
+        let mut planner = Planner::new(access_site(), &log.model, Local::new(OWN), &Selection::default());
         let mut rig = Rig::connected(planner.plan());
         for (fault, sequence) in faults.iter().zip(10..) {
             let nth = |at: &usize| planner.plan().entries().keys().nth(*at).copied();
@@ -269,6 +275,15 @@ proptest! {
                     if let Some(key) = nth(at) {
                         rig.switch.entries.remove(&key);
                     }
+                }
+                Fault::RemoveFixture(at) => {
+                    if let Some(&key) = planner.plan().fixtures().keys().nth(*at) {
+                        rig.switch.fixtures.remove(&key);
+                    }
+                }
+                Fault::Station(n, at) => {
+                    let delta = planner.learn([(station(*n), at.and_then(PortId::new))]);
+                    rig.reconciler.planned(&delta);
                 }
                 Fault::Restart => {
                     rig.switch = Switch::default();

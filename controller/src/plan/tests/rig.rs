@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use dmux_tables::{AccessPortAction, MulticastGroup};
 use dmux_wire::PuntReason;
 
 use super::super::{
-    Action, Entry, Event, Foreign, Key, Plan, PuntRate, ReadBack, Reconciler, ReconcilerOptions, State, Update,
-    UpdateError, plan,
+    Action, Entry, Event, Fixture, FixtureKey, Foreign, Key, Plan, PuntRate, ReadBack, Reconciler, ReconcilerOptions,
+    State, Update, UpdateError, plan,
 };
-use super::{Log, OWN, registration, site};
+use super::{Log, OWN, access_site, registration};
 use crate::selection::{Local, Selection};
 
 const RESOURCE_EXHAUSTED: i32 = 8;
@@ -20,9 +21,12 @@ pub(super) struct Switch {
     pub(super) entries: BTreeMap<Key, Entry>,
     pub(super) foreign: Vec<Foreign>,
     pub(super) rates: BTreeMap<PuntReason, PuntRate>,
+    pub(super) fixtures: BTreeMap<FixtureKey, Fixture>,
     pub(super) pipeline: bool,
     /// Keys of which nothing is accepted.
     pub(super) refuses: BTreeSet<Key>,
+    /// Fixtures of which nothing is accepted.
+    pub(super) refuses_fixtures: BTreeSet<FixtureKey>,
     /// Keys whose updates are accepted and forgotten.
     pub(super) forgets: BTreeSet<Key>,
     /// Coming actions whose answer is lost (the action itself is performed).
@@ -54,7 +58,12 @@ impl Switch {
     }
 
     pub(super) fn read(&self) -> ReadBack {
-        ReadBack { entries: self.entries.clone(), foreign: self.foreign.clone(), punt_rates: self.rates.clone() }
+        ReadBack {
+            entries: self.entries.clone(),
+            foreign: self.foreign.clone(),
+            punt_rates: self.rates.clone(),
+            fixtures: self.fixtures.clone(),
+        }
     }
 
     pub(super) fn write(&mut self, update: &Update) -> Result<(), UpdateError> {
@@ -63,6 +72,9 @@ impl Switch {
             Update::SetPuntRate(reason, rate) => {
                 self.rates.insert(*reason, *rate);
                 return Ok(());
+            }
+            Update::InsertFixture(fixture) | Update::ModifyFixture(fixture) | Update::DeleteFixture(fixture) => {
+                return self.write_fixture(update, fixture);
             }
             Update::DeleteForeign(foreign) => {
                 self.foreign.retain(|held| held != &**foreign);
@@ -88,8 +100,33 @@ impl Switch {
         Ok(())
     }
 
+    fn write_fixture(&mut self, update: &Update, fixture: &Fixture) -> Result<(), UpdateError> {
+        let refuse = |code, message: &str| Err(UpdateError { code, message: message.into() });
+        let key = fixture.key();
+        if self.refuses_fixtures.contains(&key) {
+            return refuse(RESOURCE_EXHAUSTED, "no more groups");
+        }
+        let there = self.fixtures.contains_key(&key);
+        if let FixtureKey::Group(group) = key
+            && matches!(update, Update::DeleteFixture(_))
+            && self.entries.values().any(|entry| entry_floods_to(entry) == Some(group))
+        {
+            return refuse(9, "an entry refers to it");
+        }
+        match (update, there) {
+            (Update::InsertFixture(_), true) => return refuse(6, "exists"),
+            (Update::ModifyFixture(_) | Update::DeleteFixture(_), false) => return refuse(5, "no such group"),
+            (Update::DeleteFixture(_), true) => self.fixtures.remove(&key),
+            _ => self.fixtures.insert(key, fixture.clone()),
+        };
+        Ok(())
+    }
+
     pub(super) fn holds(&self, plan: &Plan) -> bool {
-        self.entries == *plan.entries() && self.rates == *plan.punt_rates() && self.foreign.is_empty()
+        self.entries == *plan.entries()
+            && self.rates == *plan.punt_rates()
+            && self.fixtures == *plan.fixtures()
+            && self.foreign.is_empty()
     }
 
     pub(super) fn writes(&self) -> impl Iterator<Item = &Vec<Update>> {
@@ -168,6 +205,14 @@ impl Rig {
     }
 }
 
+/// The group that an entry sends to.
+pub(super) fn entry_floods_to(entry: &Entry) -> Option<MulticastGroup> {
+    match entry {
+        Entry::AccessPort(_, AccessPortAction::SetAccessLink { flood_group, .. }) => Some(*flood_group),
+        _ => None,
+    }
+}
+
 /// Three routers of two providers, and two more elsewhere: every table has entries, and there are backups.
 pub(super) fn log() -> Log {
     let mut log = Log::new([1, 2]);
@@ -181,7 +226,7 @@ pub(super) fn log() -> Log {
 }
 
 pub(super) fn whole(log: &Log) -> Plan {
-    plan(&log.model, &Local::new(OWN), &site(), &Selection::default()).0
+    plan(&log.model, &Local::new(OWN), &access_site(), &Selection::default()).0
 }
 
 pub(super) fn ms(n: u64) -> Duration {
@@ -197,6 +242,8 @@ pub(super) fn assert_ordered<'a>(plan: &Plan, batches: impl Iterator<Item = &'a 
             .iter()
             .map(|update| match update {
                 Update::DeleteForeign(_) | Update::SetPuntRate(..) => 0,
+                Update::InsertFixture(_) | Update::ModifyFixture(_) => 0,
+                Update::DeleteFixture(_) => 2_000,
                 Update::Insert(Entry::Bucket(key, _)) if plan.backups.contains(&key.set) => 500,
                 Update::Insert(entry) | Update::Modify(entry) => 1 + u16::from(entry.stage()),
                 Update::Delete(entry) => 1_000 - u16::from(entry.stage()),

@@ -20,6 +20,9 @@ pub(super) fn reference(
         all.push(entries::router(registered.router, key.router));
         all.push(entries::return_source(&key));
     }
+    for (station, port) in local.stations.iter() {
+        all.extend(entries::station(station, *port));
+    }
     for (destination, chosen) in selection.iter() {
         for side in Side::ALL {
             let Some(choice) = chosen.at(side) else { continue };
