@@ -419,6 +419,7 @@ async fn reconciling_falls_back_where_the_switch_cannot() {
     ] {
         let (server, session, _events) = session(Script {
             refuse: refused.map(|code| (Action::ReconcileAndCommit, code)).into_iter().collect(),
+            cookie: Some(1),
             ..Default::default()
         })
         .await;
@@ -428,6 +429,10 @@ async fn reconciling_falls_back_where_the_switch_cannot() {
         let fell_back = tried.contains(&Action::VerifyAndCommit);
         assert_eq!(fell_back, outcome == Ok(Committed::Replaced));
     }
+    // Nothing runs: it is not even asked.
+    let (server, session, _events) = session(Script::default()).await;
+    assert_eq!(session.set_pipeline(config(), Commit::Reconcile).await.unwrap(), Committed::Replaced);
+    assert_eq!(server.seen.lock().unwrap().actions, [Action::VerifyAndCommit]);
 }
 
 #[tokio::test]

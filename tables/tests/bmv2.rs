@@ -83,6 +83,9 @@ fn entries() -> Vec<AnyEntry> {
     let demux = |protocol: u16| DemuxKey { protocol: protocol.into(), provider: dmux_wire::ProviderId::ANY };
     let any = PuntKey::any(Priority::of::<10>());
     let arp = PuntKey { ether_type: Ternary::exact(0x0806), ..any };
+    let (port, link, gateway) = (PortId::of::<3>(), AccessLinkIndex(u16::MAX), dmux_wire::GatewayId(9));
+    let (mli, vid) = (Mli::new(Mli::MAX).unwrap(), VlanId::new(VlanId::MAX).unwrap());
+    let (endpoint, seven) = (EndpointIndex(70_000), Priority8::new(7).unwrap());
     let local = |dst_port| LocalServiceKey { dst: address, protocol: 17, dst_port };
     vec![
         (PortRoleKey { port: PortId::of::<1>() }, PortRoleAction::SetRole { role: PortRole::Wan, mac }).into(),
@@ -112,6 +115,43 @@ fn entries() -> Vec<AnyEntry> {
             NexthopAction::SetNexthop { port: PortId::of::<511>(), src_mac: mac, dst_mac: mac, mtu: 1500 },
         )
             .into(),
+        (RouterKey { router: RouterIndex(1) }, RouterAction::ToMetalink { mli, gateway }).into(),
+        (
+            AccessPortKey { port },
+            AccessPortAction::SetAccessLink { link, flood_group: MulticastGroup(1), gateway, gateway_addr: address },
+        )
+            .into(),
+        (AccessVlanKey { link, vid }, AccessVlanAction::Provisioned).into(),
+        (AccessVlanKey { link: AccessLinkIndex(0), vid }, AccessVlanAction::Multipoint).into(),
+        (SharedMliKey { link, mli }, SharedMliAction::Shared).into(),
+        (EndpointKey { port, src: mac }, EndpointAction::SetEndpoint { endpoint }).into(),
+        (
+            MetalinkRxKey { endpoint, mli },
+            MetalinkRxAction::Metalink {
+                protocol: 41.into(),
+                provider: dmux_wire::ProviderId::ANY,
+                cell: 16_383,
+                police: OutOfProfile::ReportOnly,
+            },
+        )
+            .into(),
+        (MetalinkRxKey { endpoint, mli: Mli::new(0).unwrap() }, MetalinkRxAction::MetalinkControl { cell: 0 }).into(),
+        (
+            MetalinkTxKey { gateway, mli, protocol: 41.into() },
+            MetalinkTxAction::SendMetalink {
+                port,
+                src_mac: mac,
+                dst_mac: mac,
+                vid,
+                pcp: seven,
+                queue: seven,
+                mtu: 1500,
+                cell: 1,
+            },
+        )
+            .into(),
+        (LanSourceKey { port, vid, src: mac }, LanSourceAction::KnownSource).into(),
+        (LanForwardKey { link, vid, dst: mac }, LanForwardAction::ToPort { port }).into(),
     ]
 }
 
@@ -198,4 +238,13 @@ async fn meters_counters_and_arbitration_of_bmv2() {
     assert!(first.write(vec![insert(entry.clone())]).await.is_err());
     assert_eq!(second.write(vec![insert(entry)]).await.unwrap(), [Ok(())]);
     assert_eq!(first.read_table(0).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs simple_switch_grpc on PATH; make test runs it there"]
+async fn a_bare_bmv2_is_loaded_although_there_is_nothing_to_reconcile() {
+    let switch = Bmv2::start();
+    let (session, _events) = switch.connect(2).await;
+    assert_eq!(session.set_pipeline(program(), Commit::Reconcile).await.unwrap(), Committed::Replaced);
+    assert_eq!(session.pipeline_cookie().await.unwrap(), Some(0xd3));
 }

@@ -59,7 +59,8 @@ impl Session {
         config: ForwardingPipelineConfig,
         commit: Commit,
     ) -> Result<Committed, SessionError> {
-        if commit == Commit::Reconcile {
+        // Where no program runs there is nothing to keep, and BMv2 may fall over the request.
+        if commit == Commit::Reconcile && self.get_pipeline(ResponseType::CookieOnly).await?.is_some() {
             match self.commit(Some(config.clone()), Action::ReconcileAndCommit).await {
                 Ok(()) => return Ok(Committed::Reconciled),
                 // How §14 lets a switch say no: it cannot at all, or what it holds does not fit the new program. A
