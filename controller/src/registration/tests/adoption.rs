@@ -2,14 +2,6 @@
 
 use super::*;
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn key() -> RegistrationKey {
-    RegistrationKey { protocol: PROTOCOL, router: ROUTER }
-}
-
 /// Two gateways that share the replicated state; `site.registrar` is the one that is asked.
 struct Two {
     site: Site,

@@ -2,22 +2,6 @@
 
 use super::*;
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn key() -> RegistrationKey {
-    RegistrationKey { protocol: PROTOCOL, router: ROUTER }
-}
-
-fn proposals(site: &Site) -> usize {
-    site.effects.iter().filter(|e| matches!(e, Effect::Propose { .. })).count()
-}
-
-fn suppressed(site: &Site) -> bool {
-    site.model.suppressed_until(&key(), site.now.unix_ms()).is_some()
-}
-
 fn accepted(reply: &Kind) -> &dmux_wire::control::Accepted {
     let Kind::Accepted(accepted) = reply else { panic!("accepted, not {reply:?}") };
     accepted

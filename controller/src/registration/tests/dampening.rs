@@ -2,22 +2,6 @@
 
 use super::*;
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
-fn key() -> RegistrationKey {
-    RegistrationKey { protocol: PROTOCOL, router: ROUTER }
-}
-
-fn proposals(site: &Site) -> usize {
-    site.effects.iter().filter(|e| matches!(e, Effect::Propose { .. })).count()
-}
-
-fn suppressed(site: &Site) -> bool {
-    site.model.suppressed_until(&key(), site.now.unix_ms()).is_some()
-}
-
 /// Once a second for ten minutes: comes, is heard, goes as `go` has it. Returns the writes before and after it was first
 /// suppressed.
 fn flap(go: impl Fn(&mut Site, &mut Router)) -> (usize, usize) {

@@ -267,3 +267,19 @@ pub(super) fn refusal(reply: &Kind) -> (RefusalCode, &str) {
     let Kind::Refused(refused) = reply else { unreachable!() };
     (refused.code(), text)
 }
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn key() -> RegistrationKey {
+    RegistrationKey { protocol: PROTOCOL, router: ROUTER }
+}
+
+fn proposals(site: &Site) -> usize {
+    site.effects.iter().filter(|e| matches!(e, Effect::Propose { .. })).count()
+}
+
+fn suppressed(site: &Site) -> bool {
+    site.model.suppressed_until(&key(), site.now.unix_ms()).is_some()
+}

@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn ms(n: u64) -> Duration {
-    Duration::from_millis(n)
-}
-
 #[test]
 fn a_router_registers_in_two_exchanges() {
     let (mut site, mut router, _) = setup();
