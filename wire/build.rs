@@ -4,9 +4,11 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = "../proto";
-    let file = "../proto/dmux/control/v1/control.proto";
-    println!("cargo:rerun-if-changed={file}");
-    let descriptors = protox::compile([file], [root])?;
+    let files = ["../proto/dmux/control/v1/control.proto", "../proto/dmux/control/v1/metalink.proto"];
+    for file in files {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, [root])?;
     prost_build::Config::new().compile_fds(descriptors)?;
     Ok(())
 }

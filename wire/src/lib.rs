@@ -1,4 +1,4 @@
-//! dmux packet codecs: shim, origin, probe, substrate header, Ethernet, IPv4, UDP and control messages; no IO, no clock.
+//! dmux packet codecs: shim, origin, probe, substrate header, Ethernet, IPv4, UDP, control and metalink messages; no IO, no clock.
 //!
 //! Each header is a plain value with `parse` and `emit`. `parse` takes bytes from outside: it never panics, whatever
 //! they are, and what it returns is within the slice it was given. `emit` appends to a `Vec`; where a length
@@ -14,6 +14,7 @@ pub mod icmpv4;
 mod ids;
 pub mod ipv4;
 pub mod ipv6;
+pub mod metalink;
 mod probe;
 mod reason;
 mod shim;
@@ -29,5 +30,5 @@ pub use ipv6::Ipv6;
 pub use probe::{PROBE_LEN, Probe, ProbeType};
 pub use reason::{DropReason, PuntReason};
 pub use shim::{MLI_MAX, ORIGIN_LEN, Origin, SHIM_LEN, Shim, ShimKind};
-pub use substrate::{MLI_DISCOVERY, SUBSTRATE_LEN, Substrate};
+pub use substrate::{CONTROL_MLI, MLI_DISCOVERY, PROVISIONED_MLI_MAX, SHARED_MLIS, SUBSTRATE_LEN, Substrate};
 pub use udp::Udp;

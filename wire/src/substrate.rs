@@ -1,3 +1,5 @@
+use std::ops::RangeInclusive;
+
 use crate::error::split;
 use crate::{MLI_MAX, WireError};
 
@@ -5,6 +7,13 @@ use crate::{MLI_MAX, WireError};
 pub const SUBSTRATE_LEN: usize = 4;
 /// The MLI of substrate discovery: nobody's metalink.
 pub const MLI_DISCOVERY: u32 = 0;
+/// The MLI on which each endpoint and its gateway speak of metalinks: the same for all, since an MLI counts under its
+/// endpoint.
+pub const CONTROL_MLI: u32 = MLI_MAX;
+/// MLIs of metanets on the multipoint VLAN ("shared mode"), the same at all gateways.
+pub const SHARED_MLIS: RangeInclusive<u32> = 0xff_fc00..=0xff_fffe;
+/// The highest MLI of a provisioned metalink; all above are [`SHARED_MLIS`] or [`CONTROL_MLI`].
+pub const PROVISIONED_MLI_MAX: u32 = *SHARED_MLIS.start() - 1;
 
 const VERSION: u8 = 1;
 /// Flag bit 0 (`S`): a shim and an origin header follow.
@@ -60,6 +69,12 @@ mod tests {
             assert_eq!(out, bytes);
             assert_eq!(Substrate::parse(&bytes), Ok((header, &[][..])));
         }
+    }
+
+    #[test]
+    fn reserved_mlis_lie_above_the_provisioned_ones() {
+        assert_eq!(SHARED_MLIS, PROVISIONED_MLI_MAX + 1..=CONTROL_MLI - 1);
+        assert_eq!(CONTROL_MLI, MLI_MAX);
     }
 
     #[test]

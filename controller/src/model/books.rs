@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dmux_wire::{GatewayId, MLI_MAX};
+use dmux_wire::{GatewayId, PROVISIONED_MLI_MAX};
 
 use super::access::{Access, Endpoint, LinkKey};
 use super::free::Free;
@@ -49,7 +49,7 @@ pub(super) struct FreeNumbers {
 
 impl Default for FreeNumbers {
     fn default() -> Self {
-        Self { mlis: Free::new(MLI_MAX), cells: Free::new(METALINK_CELLS.into()) }
+        Self { mlis: Free::new(PROVISIONED_MLI_MAX), cells: Free::new(METALINK_CELLS.into()) }
     }
 }
 
@@ -169,7 +169,10 @@ impl Books {
             if !access.links.contains_key(link) || !access.metanets.contains_key(&metalink.metanet) {
                 return Err("a metalink's access link or metanet does not exist");
             }
-            if !(1..=MLI_MAX).contains(&mli.0) || cell.0 >= METALINK_CELLS || !cells.insert((link.gateway, *cell)) {
+            if !(1..=PROVISIONED_MLI_MAX).contains(&mli.0)
+                || cell.0 >= METALINK_CELLS
+                || !cells.insert((link.gateway, *cell))
+            {
                 return Err("a metalink's number is out of range or used twice");
             }
             if *rate == 0 || books.owners.contains_key(&metalink.owner()) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dmux_wire::{GatewayId, MLI_MAX};
+use dmux_wire::{GatewayId, PROVISIONED_MLI_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::metalink::Owner;
@@ -19,7 +19,7 @@ pub const MAX_RESTING: usize = 131_072;
 /// claim pays for many.
 const WOKEN_AT_ONCE: usize = 16;
 
-/// Metalink identifier: unique at a gateway, 1 to [`MLI_MAX`].
+/// Metalink identifier: unique at a gateway, 1 to [`PROVISIONED_MLI_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mli(pub u32);
 
@@ -80,7 +80,7 @@ impl Model {
             return Err(Refusal::MlisRest { retry_at: until });
         }
         let cell = free.cells.after(numbers.last_cell).ok_or(Refusal::TooManyMetalinks(METALINK_CELLS.into()))?;
-        let mli = free.mlis.after(numbers.last_mli).ok_or(Refusal::TooManyMetalinks(MLI_MAX as usize))?;
+        let mli = free.mlis.after(numbers.last_mli).ok_or(Refusal::TooManyMetalinks(PROVISIONED_MLI_MAX as usize))?;
         numbers.last_mli = mli;
         numbers.last_cell = cell;
         // Free numbers begin at 1, cells at 0.

@@ -248,7 +248,19 @@ fn refusal_status(refused: &Refused) -> Status {
         R::NotRegistered => Code::NotFound,
         R::Busy | R::Limit | R::Dampened => Code::ResourceExhausted,
         R::ClusterUnavailable => Code::Unavailable,
-        R::Unspecified => Code::Unknown,
+        // The rest is what endpoints are told.
+        R::Unspecified
+        | R::BadCookie
+        | R::AuthenticationRequired
+        | R::NotAttached
+        | R::NoMetalinks
+        | R::NoSuchMetanet
+        | R::NotAdmitted
+        | R::BadRate
+        | R::NoRoom
+        | R::NoSuchMetalink
+        | R::Yields
+        | R::NotProgrammed => Code::Unknown,
     };
     let mut status = Status::new(code, refused.text.clone());
     let name = reason.as_str_name();

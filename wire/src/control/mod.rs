@@ -15,7 +15,7 @@ pub use generated::{
     Register,
 };
 
-mod generated {
+pub(crate) mod generated {
     // Prost gives no comments to what it makes up itself, such as the module of a oneof.
     #![allow(missing_docs, unreachable_pub, clippy::doc_markdown)]
     include!(concat!(env!("OUT_DIR"), "/dmux.control.v1.rs"));
@@ -53,6 +53,8 @@ pub enum Domain {
     Keepalive,
     /// Over [`Deregister::body`].
     Deregister,
+    /// Over the body of an [`Attach`](crate::metalink::Attach).
+    Attach,
 }
 
 impl Domain {
@@ -62,6 +64,7 @@ impl Domain {
             Self::Register => b"dmux-control-v1 register\0",
             Self::Keepalive => b"dmux-control-v1 keepalive\0",
             Self::Deregister => b"dmux-control-v1 deregister\0",
+            Self::Attach => b"dmux-control-v1 attach\0",
         };
         [name, body].concat()
     }
@@ -127,11 +130,12 @@ mod tests {
 
     #[test]
     fn domains_separate_signatures() {
-        let mut all: Vec<_> =
-            [Domain::Register, Domain::Keepalive, Domain::Deregister].map(|d| d.signed_bytes(b"x")).to_vec();
+        let mut all: Vec<_> = [Domain::Register, Domain::Keepalive, Domain::Deregister, Domain::Attach]
+            .map(|d| d.signed_bytes(b"x"))
+            .to_vec();
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 3);
+        assert_eq!(all.len(), 4);
     }
 
     proptest! {

@@ -294,10 +294,10 @@ fn mlis_rest_before_another_metalink_has_them_and_cells_do_not() {
     let a = log.granted(1_000, claim(1, 10, 1));
     log.release(2_000, a);
     // All the way round: with the search starting before it, only rest keeps the number from being used.
-    log.model.state.access.numbers.get_mut(&G1).unwrap().last_mli = dmux_wire::MLI_MAX;
+    log.model.state.access.numbers.get_mut(&G1).unwrap().last_mli = dmux_wire::PROVISIONED_MLI_MAX;
     let b = log.granted(2_000 + MLI_REST_MS - 1, claim(2, 10, 1));
     assert_eq!((a.mli, b.mli), (Mli(1), Mli(2)));
-    log.model.state.access.numbers.get_mut(&G1).unwrap().last_mli = dmux_wire::MLI_MAX;
+    log.model.state.access.numbers.get_mut(&G1).unwrap().last_mli = dmux_wire::PROVISIONED_MLI_MAX;
     assert_eq!(log.granted(2_000 + MLI_REST_MS, claim(3, 10, 1)).mli, Mli(1));
     let cells: BTreeSet<_> = log.model.metalinks_from(std::ops::Bound::Unbounded).map(|m| m.cell).collect();
     assert_eq!(cells, [Cell(1), Cell(2)].into(), "the first one's comes last");
