@@ -63,18 +63,50 @@ struct Ports {
     tx: Vec<TxPort>,
     /// From port number to index in `tx`.
     index: Vec<u16>,
+    /// Ports given to this worker.
+    new: Receiver<NewPort>,
+    /// The receiving halves of such as were taken up in the middle of a round.
+    arrived: Vec<RxPort>,
 }
 
 impl Ports {
+    /// The port that a frame leaves by. One that is not known was perhaps given to us since this round began, and the frame
+    /// sent after that, or handed over by a worker that knew the port before us.
     #[inline]
     fn get(&mut self, number: PortId) -> Option<&mut TxPort> {
-        let index = *self.index.get(usize::from(number))?;
-        self.tx.get_mut(usize::from(index))
+        if self.find(number).is_none() {
+            self.take_up();
+        }
+        let index = self.find(number)?;
+        self.tx.get_mut(index)
+    }
+
+    #[inline]
+    fn find(&self, number: PortId) -> Option<usize> {
+        self.index.get(usize::from(number)).filter(|&&index| index != NO_PORT).map(|&index| usize::from(index))
+    }
+
+    /// Takes up ports that were given to this worker.
+    fn take_up(&mut self) {
+        while let Ok(port) = self.new.try_recv() {
+            let number = usize::from(port.number);
+            if self.index.len() <= number {
+                self.index.resize(number + 1, NO_PORT);
+            }
+            // Port numbers are 16 bits wide and distinct, 511 and the CPU port are refused: the index fits.
+            self.index[number] = self.tx.len() as u16;
+            let counters = Arc::clone(&port.transmit.counters);
+            if let Some(device) = port.receive {
+                self.arrived.push(RxPort { number: port.number, index: self.tx.len(), device, counters });
+            }
+            self.tx.push(port.transmit);
+        }
     }
 }
 
 /// What comes to a worker other than by its ports.
 pub(crate) struct Channels {
+    /// Ports, before anybody can send a frame to them.
     pub(crate) new_ports: Receiver<NewPort>,
     /// Frames that other workers hand over.
     pub(crate) handed: Receiver<Handed>,
@@ -85,7 +117,10 @@ pub(crate) struct Channels {
 pub(crate) struct PacketWorker {
     shared: Arc<Shared>,
     waker: Arc<Waker>,
-    channels: Channels,
+    /// Frames that other workers hand over.
+    handed: Receiver<Handed>,
+    /// Packet-outs, which one worker takes.
+    injected: Option<Receiver<Vec<u8>>>,
     /// Which of the switch's workers this is.
     number: usize,
     /// What pipelines did that are not run any more.
@@ -103,11 +138,13 @@ impl PacketWorker {
     pub(crate) fn new(shared: Arc<Shared>, number: usize, channels: Channels) -> Self {
         let waker = Arc::clone(&shared.wakers[number]);
         let before = pipeline::WorkerStats::default();
-        let ports = Ports { tx: Vec::new(), index: Vec::new() };
+        let Channels { new_ports, handed, injected } = channels;
+        let ports = Ports { tx: Vec::new(), index: Vec::new(), new: new_ports, arrived: Vec::new() };
         Self {
             shared,
             waker,
-            channels,
+            handed,
+            injected,
             number,
             before,
             rx: Vec::new(),
@@ -157,7 +194,7 @@ impl PacketWorker {
         self.follow_pipeline();
         let now = self.now();
         let mut frames = self.send_handed(now);
-        if let Some(injected) = &self.channels.injected {
+        if let Some(injected) = &self.injected {
             let mut forward = Forward::new(&self.shared, &mut self.ports, &mut self.current, now);
             for _ in 0..INJECT_BUDGET {
                 let Ok(frame) = injected.try_recv() else { break };
@@ -194,7 +231,7 @@ impl PacketWorker {
     /// Runs what has waited in egress queues and may go, if this is the worker that does: the first. Returns 1 if there was
     /// something, else 0.
     fn queues(&mut self, now: Now) -> usize {
-        if self.channels.injected.is_none() {
+        if self.injected.is_none() {
             let queued = self.current.as_ref().map_or(0, |(_, machine)| machine.stats().queued);
             if queued != self.queued {
                 self.queued = queued;
@@ -205,8 +242,7 @@ impl PacketWorker {
         if self.shared.queues.due().is_none_or(|due| due > now.nanoseconds) {
             return 0;
         }
-        // Other workers may have learnt of a port, or of a pipeline, before us, and put packets in that are for it.
-        self.adopt_new();
+        // Other workers may have learnt of a pipeline before us, and put packets in that are for it.
         self.follow_pipeline();
         Forward::new(&self.shared, &mut self.ports, &mut self.current, now).serve_queues();
         1
@@ -224,19 +260,19 @@ impl PacketWorker {
     }
 
     fn adopt_new(&mut self) {
-        while let Ok(port) = self.channels.new_ports.try_recv() {
-            self.adopt(port);
+        self.ports.take_up();
+        for port in self.ports.arrived.drain(..) {
+            if let Some(fd) = port.device.readiness() {
+                self.poll.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+            }
+            self.rx.push(port);
         }
     }
 
     /// Sends what other workers have handed over; returns how many frames there were.
     fn send_handed(&mut self, now: Now) -> usize {
         for count in 0..HANDOFF_BUDGET {
-            let Ok(Handed { port, frame }) = self.channels.handed.try_recv() else { return count };
-            if self.ports.get(port).is_none() {
-                // The other worker has taken the port up before us.
-                self.adopt_new();
-            }
+            let Ok(Handed { port, frame }) = self.handed.try_recv() else { return count };
             if let Some(port) = self.ports.get(port) {
                 port.pass(now, &frame);
             }
@@ -264,28 +300,11 @@ impl PacketWorker {
         }
     }
 
-    fn adopt(&mut self, port: NewPort) {
-        let number = usize::from(port.number);
-        if self.ports.index.len() <= number {
-            self.ports.index.resize(number + 1, NO_PORT);
-        }
-        // Port numbers are 16 bits wide and distinct, 511 and the CPU port are refused: the index fits.
-        self.ports.index[number] = self.ports.tx.len() as u16;
-        let counters = Arc::clone(&port.transmit.counters);
-        if let Some(device) = port.receive {
-            if let Some(fd) = device.readiness() {
-                self.poll.push(libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-            }
-            self.rx.push(RxPort { number: port.number, index: self.ports.tx.len(), device, counters });
-        }
-        self.ports.tx.push(port.transmit);
-    }
-
     /// Waits for a port, the waker, or the next frame on an emulated link.
     fn wait(&mut self) {
         let now = self.shared.nanoseconds();
         let digests = self.current.as_ref().and_then(|(pipeline, _)| pipeline.dataplane.digests().due());
-        let queues = self.shared.queues.due().filter(|_| self.channels.injected.is_some());
+        let queues = self.shared.queues.due().filter(|_| self.injected.is_some());
         let deadline = self.ports.tx.iter().filter_map(TxPort::next_deadline).chain(digests).chain(queues).min();
         let wait = deadline.map_or(LONGEST_WAIT, |d| Duration::from_nanos(d.saturating_sub(now)).min(LONGEST_WAIT));
         let timeout =
@@ -403,5 +422,25 @@ fn send(shared: &Shared, ports: &mut Ports, pipeline: &ForwardingPipeline, now: 
         shared.packet_in(pipeline, frame);
     } else {
         shared.counters.no_such_port.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::{LinkConfig, MemoryPort};
+
+    #[test]
+    fn a_port_is_known_as_soon_as_it_was_given_to_the_worker() {
+        let (give, new) = std::sync::mpsc::sync_channel(1);
+        let mut ports = Ports { tx: Vec::new(), index: Vec::new(), new, arrived: Vec::new() };
+        assert!(ports.get(7).is_none());
+        let (_outside, receive, transmit) = MemoryPort::pair(7, Arc::new(Waker::new().unwrap()));
+        let transmit = TxPort::new(Box::new(transmit), &LinkConfig::default(), None, Arc::default());
+        give.send(NewPort { number: 7, receive: Some(Box::new(receive)), transmit }).unwrap();
+        // In the middle of a round, so before the worker looks for new ports again.
+        assert!(ports.get(7).is_some());
+        assert_eq!(ports.arrived.len(), 1, "frames from it come in from the next round on");
+        assert!(ports.get(6).is_none(), "a lower number that is no port");
     }
 }
