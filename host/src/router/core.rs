@@ -13,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{Action, Delivery, Event, Now, RouterConfig};
 use crate::credentials::Credentials;
+use crate::patience::{backed_off, printable};
 
 /// Repetitions of a signed registration before a new conversation is begun.
 const RESENDS: u32 = 2;
@@ -24,8 +25,6 @@ const KEEPALIVE_BOUNDS: (Duration, Duration) = (Duration::from_millis(50), Durat
 const MAX_DAMPENED: Duration = Duration::from_secs(3600);
 /// How long a registration is taken to live that was asked for, before a gateway has ever said how long they do.
 const MAY_LIVE: Duration = Duration::from_secs(60);
-/// Characters of a refusal that are shown.
-const MAX_TEXT: usize = 400;
 
 /// The router's half of registration: pure. Datagrams and time go in, [`Action`]s come out.
 #[derive(Debug)]
@@ -482,18 +481,11 @@ impl RouterCore {
 
     /// Until the next repetition: doubled with every failure, and spread so that routers do not march in step.
     fn pause(&mut self) -> Duration {
-        let timers = self.config.timers;
-        let doubled = timers.first_retry.saturating_mul(1 << self.failures.min(16));
-        self.jittered(doubled.min(timers.max_retry))
+        self.jittered(backed_off(&self.config.timers, self.failures))
     }
 
     /// Between three quarters of a time and all of it.
     fn jittered(&mut self, time: Duration) -> Duration {
         time.mul_f64(self.random.random_range(0.75..=1.0))
     }
-}
-
-/// Text from the network, fit for a terminal.
-fn printable(text: &str) -> String {
-    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { '?' } else { c }).collect()
 }

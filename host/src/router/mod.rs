@@ -21,42 +21,10 @@ use dmux_wire::frame::Datagram;
 use dmux_wire::{GatewayId, Origin, ProtocolId, ProviderId, Shim, ShimKind};
 
 pub use self::core::RouterCore;
+pub use crate::patience::{Now, Timers};
 pub use daemon::{RouterDaemon, Stats};
 pub use sink::{Count, Echo, Sink};
 pub use transport::{FrameTransport, Transport, UdpTransport};
-
-/// The time, twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Since any fixed moment; never goes back.
-    pub mono: Duration,
-    /// Since the Unix epoch.
-    pub unix: Duration,
-}
-
-/// How patient a router is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timers {
-    /// Until the first repetition of an unanswered request; doubled each time.
-    pub first_retry: Duration,
-    /// Until each later repetition at most.
-    pub max_retry: Duration,
-    /// Until the next try after a refusal that somebody must do something about.
-    pub refused_retry: Duration,
-    /// How long a farewell is waited for.
-    pub farewell: Duration,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            first_retry: Duration::from_millis(300),
-            max_retry: Duration::from_secs(10),
-            refused_retry: Duration::from_secs(30),
-            farewell: Duration::from_secs(2),
-        }
-    }
-}
 
 /// What a router registers, and where.
 #[derive(Debug, Clone, Copy)]
