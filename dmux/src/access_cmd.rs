@@ -68,6 +68,9 @@ struct CreateArgs {
     /// Never admit this endpoint automatically; may be repeated.
     #[arg(long, value_name = "MAC")]
     deny: Vec<MacAddr>,
+    /// Let endpoints of a LAN speak in it with each other, best effort: it gets a shared MLI on the multipoint VLANs.
+    #[arg(long)]
+    multipoint: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -125,6 +128,9 @@ struct PutArgs {
     /// How long a long-term lease lasts.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..))]
     long_lease: u32,
+    /// Let endpoints attach with certificates only.
+    #[arg(long)]
+    authenticate: bool,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -219,6 +225,7 @@ pub async fn metanet(args: MetanetArgs) -> anyhow::Result<()> {
                 admit_up_to: args.admit_up_to.map(|rate| rate.0),
                 allow: macs(&args.allow),
                 deny: macs(&args.deny),
+                multipoint: args.multipoint,
                 ..Metanet::default()
             };
             args.api.access().await?.put_metanet(wanted).await.map_err(refused)?;
@@ -246,6 +253,7 @@ pub async fn access_link(args: AccessLinkArgs) -> anyhow::Result<()> {
                 endpoint_maximum: args.endpoint_maximum.unwrap_or(args.capacity).0,
                 short_lease_ms: u64::from(args.short_lease) * 1000,
                 long_lease_ms: u64::from(args.long_lease) * 1000,
+                authenticate: args.authenticate,
                 ..AccessLink::default()
             };
             args.api.access().await?.put_access_link(wanted).await.map_err(refused)?;

@@ -41,10 +41,12 @@ fn operators_promise_an_access_link_to_the_last_bit() {
         "access-link put --gateway 1 --name floor-2 --capacity 100M --endpoint-maximum 60M --short-lease 1 --long-lease 3600",
     );
     operator.does("metanet create --protocol 41 --name video --admit-up-to 30M --deny 02:00:00:00:01:09");
-    operator.does("metanet create --protocol 42 --provider 7 --name voice --by-operator");
+    operator.does("metanet create --protocol 42 --provider 7 --name voice --by-operator --multipoint");
     let metanets = operator.get("metanets");
     assert_eq!(metanets[0]["deny"][0], "02:00:00:00:01:09", "{metanets}");
     assert_eq!((&metanets[1]["id"]["provider"], &metanets[1]["admit_up_to"]), (&7.into(), &Value::Null));
+    assert_eq!((&metanets[0]["shared_mli"], &metanets[1]["shared_mli"]), (&0.into(), &0xff_fc00.into()));
+    assert!(operator.does("get metanets -o wide").contains("0xfffc00"));
 
     let said = operator.does(&format!("{CLAIM} --mac 02:00:00:00:01:01 --rate 60M --lease long"));
     assert!(said.contains("metalink 1 of gateway 1") && said.contains("60 Mbit/s"), "{said}");

@@ -49,6 +49,7 @@ async fn claimed(run: &mut Run, seed: u64) -> Result<(), String> {
         endpoint_maximum: CAPACITY,
         short_lease_ms: DEFAULT_SHORT_LEASE_MS,
         long_lease_ms: DEFAULT_LONG_LEASE_MS,
+        authenticate: false,
     };
     let policy = Metanet {
         id: metanet,
@@ -56,6 +57,7 @@ async fn claimed(run: &mut Run, seed: u64) -> Result<(), String> {
         admission: Admission::Automatic { up_to: MOST },
         allow: [].into(),
         deny: [].into(),
+        multipoint: false,
     };
     for reply in [
         command(run, 0, |at| Command::PutAccessLink { at, link: access_link }).await?,

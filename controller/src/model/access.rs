@@ -11,6 +11,7 @@ use super::lease::Waiting;
 use super::metalink::{Metalink, MetalinkId, Owner};
 use super::metanet::Metanet;
 use super::numbers::Numbers;
+use super::shared::SharedMlis;
 use super::{Destination, LeaseKind, Model, Refusal, Reply};
 
 /// Access links of a gateway at most: each takes two of the 1,024 entries of `access_vlan`.
@@ -58,6 +59,8 @@ pub struct AccessLink {
     pub short_lease_ms: u64,
     /// How long a long-term lease lasts, ms.
     pub long_lease_ms: u64,
+    /// Endpoints attach with certificates only.
+    pub authenticate: bool,
 }
 
 impl AccessLink {
@@ -138,6 +141,8 @@ pub(super) struct Access {
     pub(super) waiting: BTreeMap<LinkKey, Vec<Waiting>>,
     /// Of gateways that ever had a metalink; they stay, so that a gateway that is put again gives no MLI too early.
     pub(super) numbers: BTreeMap<GatewayId, Numbers>,
+    /// MLIs of metanets on the multipoint VLANs.
+    pub(super) shared: SharedMlis,
 }
 
 /// What of an access link's capacity is promised, bit/s.

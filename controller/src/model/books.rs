@@ -194,6 +194,10 @@ impl Books {
                 free.mlis.take(mli.0);
             }
         }
+        let multipoint = access.metanets.values().filter(|metanet| metanet.multipoint).map(|metanet| metanet.id);
+        if !access.shared.is_consistent() || !access.shared.metanets().eq(multipoint) {
+            return Err("the shared MLIs are not those of the metanets that have one");
+        }
         let all_known = access.metalinks.keys().all(|id| access.numbers.contains_key(&id.gateway));
         if !all_known || access.waiting.iter().any(|(key, list)| list.is_empty() || !access.links.contains_key(key)) {
             return Err("the memories of numbers or of claims that wait are not in step");

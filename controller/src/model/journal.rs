@@ -24,6 +24,8 @@ pub enum Change {
     Config,
     /// A gateway is somewhere else on the map of network coordinates.
     Coordinate(GatewayId),
+    /// A metanet has a shared MLI now, or none any more.
+    SharedMlis,
 }
 
 /// A bounded list of (log index, change). Not part of the state: two controllers with the same state may remember

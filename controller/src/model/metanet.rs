@@ -40,6 +40,8 @@ pub struct Metanet {
     pub allow: BTreeSet<MacAddr>,
     /// These are never admitted without the operator.
     pub deny: BTreeSet<MacAddr>,
+    /// Endpoints of a LAN may speak in it with each other, best effort: it has a shared MLI.
+    pub multipoint: bool,
 }
 
 impl Metanet {
@@ -117,6 +119,7 @@ impl Model {
             return Err(Refusal::TooManyMetanets(MAX_METANETS));
         }
         metanets.insert(metanet.id, metanet.clone());
+        self.set_shared(metanet.id, metanet.multipoint);
         Ok(Reply::Done)
     }
 
@@ -126,6 +129,7 @@ impl Model {
             return Err(Refusal::MetanetInUse { metalinks });
         }
         self.state.access.metanets.remove(&id);
+        self.set_shared(id, false);
         self.state.access.waiting.retain(|_, waiting| {
             waiting.retain(|w| w.owner.metanet != id);
             !waiting.is_empty()

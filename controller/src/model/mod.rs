@@ -28,6 +28,7 @@ mod prefix;
 mod register;
 mod registration;
 mod revocation;
+mod shared;
 mod snapshot;
 mod state;
 

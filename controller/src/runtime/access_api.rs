@@ -185,6 +185,7 @@ fn metanet_of(wanted: v1::Metanet) -> Result<Metanet, String> {
         allow: macs(&wanted.allow)?,
         deny: macs(&wanted.deny)?,
         name: wanted.name,
+        multipoint: wanted.multipoint,
     };
     // What is too long for one command could not even be proposed.
     metanet.check().map(|()| metanet)
@@ -204,6 +205,8 @@ fn metanet_to_api(model: &Model, metanet: &Metanet) -> v1::Metanet {
         deny: macs(&metanet.deny),
         metalinks: has.metalinks as u64,
         promised: has.rate,
+        multipoint: metanet.multipoint,
+        shared_mli: model.shared_mli(metanet.id).map_or(0, |mli| mli.0),
     }
 }
 
@@ -215,6 +218,7 @@ fn link_of(wanted: &v1::AccessLink) -> Result<AccessLink, String> {
         endpoint_maximum: or(wanted.endpoint_maximum, wanted.capacity),
         short_lease_ms: or(wanted.short_lease_ms, DEFAULT_SHORT_LEASE_MS),
         long_lease_ms: or(wanted.long_lease_ms, DEFAULT_LONG_LEASE_MS),
+        authenticate: wanted.authenticate,
     })
 }
 
@@ -231,6 +235,7 @@ fn link_to_api(model: &Model, link: &AccessLink) -> v1::AccessLink {
         yielding: promised.yielding,
         waiting: promised.waiting,
         metalinks: promised.metalinks as u64,
+        authenticate: link.authenticate,
     }
 }
 

@@ -24,7 +24,8 @@ pub async fn all_metalinks(client: &mut AccessClient<Channel>, gateway: u32) -> 
 }
 
 pub fn metanets(list: &[Metanet], wide: bool) -> String {
-    let mut t = Columns::new(&["METANET", "NAME", "ADMITS", "METALINKS", "PROMISED"], &["ALLOW", "DENY"], wide);
+    let mut t =
+        Columns::new(&["METANET", "NAME", "ADMITS", "METALINKS", "PROMISED"], &["SHARED-MLI", "ALLOW", "DENY"], wide);
     let macs = |list: &[String]| if list.is_empty() { "-".into() } else { list.join(", ") };
     for m in list {
         t.row([
@@ -33,6 +34,7 @@ pub fn metanets(list: &[Metanet], wide: bool) -> String {
             m.admit_up_to.map_or_else(|| "by operator".into(), |rate| format!("up to {}", Rate(rate))),
             m.metalinks.to_string(),
             Rate(m.promised).to_string(),
+            if m.shared_mli == 0 { "-".into() } else { format!("{:#x}", m.shared_mli) },
             macs(&m.allow),
             macs(&m.deny),
         ]);
@@ -65,7 +67,7 @@ pub fn metalinks(list: &[Metalink], wide: bool) -> String {
 
 pub fn capacity(list: &[AccessLink], wide: bool) -> String {
     let header = ["GATEWAY", "LINK", "CAPACITY", "LONG-TERM", "SHORT-TERM", "FREE", "METALINKS"];
-    let more = ["ENDPOINT-MAXIMUM", "YIELDING", "WAITING", "SHORT-LEASE", "LONG-LEASE"];
+    let more = ["ENDPOINT-MAXIMUM", "YIELDING", "WAITING", "SHORT-LEASE", "LONG-LEASE", "CERTIFICATES"];
     let mut t = Columns::new(&header, &more, wide);
     for l in list {
         let id = l.id.clone().unwrap_or_default();
@@ -85,6 +87,7 @@ pub fn capacity(list: &[AccessLink], wide: bool) -> String {
             Rate(l.waiting).to_string(),
             format!("{} s", l.short_lease_ms / 1000),
             format!("{} s", l.long_lease_ms / 1000),
+            if l.authenticate { "asked for".into() } else { "-".into() },
         ]);
     }
     t.text()

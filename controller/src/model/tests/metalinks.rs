@@ -21,11 +21,13 @@ fn link_key(gateway: GatewayId, name: &str) -> LinkKey {
 
 fn access_link(gateway: GatewayId, name: &str, capacity: u64, endpoint_maximum: u64) -> AccessLink {
     let key = link_key(gateway, name);
-    AccessLink { key, capacity, endpoint_maximum, short_lease_ms: SHORT_MS, long_lease_ms: LONG_MS }
+    let (short_lease_ms, long_lease_ms) = (SHORT_MS, LONG_MS);
+    AccessLink { key, capacity, endpoint_maximum, short_lease_ms, long_lease_ms, authenticate: false }
 }
 
 fn metanet(id: Destination, admission: Admission) -> Metanet {
-    Metanet { id, name: format!("metanet {}", id.protocol), admission, allow: BTreeSet::new(), deny: BTreeSet::new() }
+    let (name, allow, deny) = (format!("metanet {}", id.protocol), BTreeSet::new(), BTreeSet::new());
+    Metanet { id, name, admission, allow, deny, multipoint: false }
 }
 
 fn endpoint(n: u8) -> Endpoint {
@@ -405,6 +407,41 @@ fn what_cannot_be_is_refused_and_what_is_in_use_stays() {
 }
 
 #[test]
+fn metanets_share_mlis_with_nobody_and_rest_them() {
+    let mut log = Log::with_access();
+    let put = |id, multipoint| {
+        let metanet = Metanet { multipoint, ..metanet(id, Admission::ByOperator) };
+        Command::PutMetanet { at: 1, metanet }
+    };
+    let first = *dmux_wire::SHARED_MLIS.start();
+    for (id, multipoint, mli) in [
+        (METANET, true, Some(first)),
+        (OTHER, true, Some(first + 1)),
+        (METANET, true, Some(first)),
+        (METANET, false, None),
+        (METANET, true, Some(first + 2)),
+    ] {
+        log.done(put(id, multipoint));
+        assert_eq!(log.model.shared_mli(id), mli.map(Mli));
+    }
+    log.done(Command::RemoveMetanet { at: 2, metanet: OTHER });
+    assert_eq!(log.model.shared_mli(OTHER), None);
+    // All numbers round.
+    for _ in 0..dmux_wire::SHARED_MLIS.count() {
+        log.done(put(OTHER, true));
+        let mli = log.model.shared_mli(OTHER).unwrap().0;
+        assert!(dmux_wire::SHARED_MLIS.contains(&mli) && mli != first + 2, "{mli:#x}");
+        log.done(put(OTHER, false));
+    }
+    assert_eq!(Model::restore(&log.model.snapshot().unwrap()).unwrap(), log.model);
+    let applied = log.model.applied();
+    log.done(put(METANET, false));
+    assert_eq!(log.model.changes_since(applied), Some(vec![Change::SharedMlis]));
+    log.done(put(METANET, false));
+    assert_eq!(log.model.changes_since(applied + 1), Some(vec![]), "nothing is news");
+}
+
+#[test]
 fn a_snapshot_that_promises_more_than_there_is_is_refused() {
     let mut log = Log::with_access();
     log.granted(1, claim(1, 60, 1));
@@ -414,12 +451,13 @@ fn a_snapshot_that_promises_more_than_there_is_is_refused() {
         Model::restore(&model.snapshot().unwrap())
     };
     assert!(restored(&|_| {}).is_ok());
-    let contradictions: [&dyn Fn(&mut Access); 5] = [
+    let contradictions: [&dyn Fn(&mut Access); 6] = [
         &|access| access.links.values_mut().for_each(|link| link.capacity = 59),
         &|access| access.links.values_mut().for_each(|link| link.endpoint_maximum = 59),
         &|access| access.metalinks.values_mut().for_each(|metalink| metalink.mli = Mli(9)),
         &|access| access.metalinks.values_mut().for_each(|metalink| metalink.cell = Cell(METALINK_CELLS)),
         &|access| access.metanets.clear(),
+        &|access| access.metanets.values_mut().for_each(|metanet| metanet.multipoint = true),
     ];
     for (n, change) in contradictions.into_iter().enumerate() {
         assert!(matches!(restored(change), Err(SnapshotError::Inconsistent(_))), "{n}");

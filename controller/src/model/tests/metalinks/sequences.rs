@@ -55,9 +55,11 @@ fn steps() -> impl Strategy<Value = Step> {
         endpoint_maximum: most.min(capacity),
         short_lease_ms: lease * 1_000,
         long_lease_ms: lease * 3_000,
+        authenticate: false,
     });
     let put_metanet = (ids(), 0..50_u64, 0..5_u8).prop_map(|(id, up_to, denied)| Metanet {
         deny: [endpoint(denied).mac].into(),
+        multipoint: denied % 2 == 0,
         ..metanet(id, if up_to < 5 { Admission::ByOperator } else { Admission::Automatic { up_to } })
     });
     prop_oneof![
