@@ -36,7 +36,7 @@ impl Model {
             Command::PutAccessLink { link, .. } => self.put_access_link(link),
             Command::RemoveAccessLink { link, .. } => self.remove_access_link(link),
             Command::ClaimMetalink { at, claim } => self.claim_metalink(*at, claim),
-            Command::RenewMetalink { at, metalink } => self.renew_metalink(*at, *metalink),
+            Command::RenewMetalinks { at, metalinks } => self.renew_metalinks(*at, metalinks),
             Command::AdjustMetalink { at, metalink, rate } => self.adjust_metalink(*at, *metalink, *rate),
             Command::ReleaseMetalink { at, metalink } => self.release_metalink(*at, *metalink),
             Command::EndLeases { at, gateway } => self.end_leases(*at, *gateway),

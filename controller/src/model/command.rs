@@ -179,12 +179,13 @@ pub enum Command {
         /// The claim.
         claim: Claim,
     },
-    /// Makes a metalink's lease last from now on again.
-    RenewMetalink {
+    /// Makes the leases of metalinks last from now on again, each for itself: [`Reply::Each`]. Many at once, since each of
+    /// thousands is renewed several times in its life.
+    RenewMetalinks {
         /// When; refused once the lease has ended.
         at: u64,
-        /// Which.
-        metalink: MetalinkId,
+        /// Which: at most [`MAX_RENEWALS`].
+        metalinks: Vec<MetalinkId>,
     },
     /// Gives a metalink more or less bandwidth, as its metanet wants. Its lease ends when it did.
     AdjustMetalink {
@@ -210,6 +211,9 @@ pub enum Command {
         gateway: GatewayId,
     },
 }
+
+/// Leases that one command renews, at most: it and its answer stay far below what a command may have.
+pub const MAX_RENEWALS: usize = 1024;
 
 /// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,6 +248,8 @@ pub enum Reply {
         /// When its lease ends, ms since the Unix epoch.
         until: u64,
     },
+    /// Of a command about several things: to each its own, in their order.
+    Each(Vec<Reply>),
 }
 
 impl Reply {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{AccessLink, Endpoint, LinkKey};
 use super::numbers::{Cell, Mli};
-use super::{Destination, LeaseKind, Model, Refusal, Reply};
+use super::{Destination, LeaseKind, MAX_RENEWALS, Model, Refusal, Reply};
 
 /// Metalinks of all gateways at most: those of eight gateways that have no cell left.
 pub const MAX_METALINKS: usize = 131_072;
@@ -206,7 +206,15 @@ impl Model {
         Ok(reply)
     }
 
-    pub(super) fn renew_metalink(&mut self, at: u64, id: MetalinkId) -> Result<Reply, Refusal> {
+    pub(super) fn renew_metalinks(&mut self, at: u64, ids: &[MetalinkId]) -> Result<Reply, Refusal> {
+        if ids.len() > MAX_RENEWALS {
+            return Err(Refusal::BadClaim(format!("{} renewals in one command; at most {MAX_RENEWALS}", ids.len())));
+        }
+        let renewed = ids.iter().map(|id| self.renew_metalink(at, *id));
+        Ok(Reply::Each(renewed.map(|reply| reply.unwrap_or_else(Reply::Refused)).collect()))
+    }
+
+    fn renew_metalink(&mut self, at: u64, id: MetalinkId) -> Result<Reply, Refusal> {
         let mut metalink = self.metalink(id).ok_or(Refusal::NoSuchMetalink)?.clone();
         metalink.in_time(at)?;
         if metalink.yields {

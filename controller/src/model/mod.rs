@@ -36,7 +36,7 @@ pub use access::{
     AccessLink, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Endpoint, LinkKey, LinkUse, MAX_ACCESS_LINKS,
     MAX_LEASE_MS, MAX_LINK_NAME, MAX_RATE, MIN_LEASE_MS,
 };
-pub use command::{Command, Refusal, Reply};
+pub use command::{Command, MAX_RENEWALS, Refusal, Reply};
 pub use config::{
     Config, DEFAULT_ALL_PAIRS, DEFAULT_BUCKETS, DEFAULT_MARGIN_MS, DrainTimers, MAX_BUCKETS, MAX_BUCKETS_PER_SET,
     MAX_MARGIN_MS, MAX_PROTOCOLS, MAX_SERVICES, MIN_BUCKETS_PER_SET, Policy, ProtocolConfig, Timers,

@@ -10,6 +10,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::clock::Wall;
+use super::renewals::Renewals;
 use super::replicated::Replicated;
 use crate::api::v1::access_server::Access;
 use crate::api::v1::{self, GetRequest};
@@ -28,6 +29,7 @@ pub const RETRY_AT_KEY: &str = "dmux-retry-at-ms";
 pub(super) struct AccessService {
     pub store: Store<Replicated>,
     pub wall: Wall,
+    pub renewals: Renewals,
     /// Deadline of a proposal.
     pub within: Duration,
 }
@@ -124,8 +126,11 @@ impl Access for AccessService {
 
     async fn renew_metalink(&self, request: Request<v1::MetalinkName>) -> Result<Response<v1::Metalink>, Status> {
         let metalink = metalink_id(Some(&request.into_inner())).map_err(Status::invalid_argument)?;
-        self.propose(Command::RenewMetalink { at: self.wall.unix_ms(), metalink }).await?;
-        self.metalink(metalink).await
+        match self.renewals.renew(metalink).await {
+            Ok(Reply::Refused(refusal)) => Err(status_of(&refusal)),
+            Ok(_) => self.metalink(metalink).await,
+            Err(why) => Err(Status::unavailable(why)),
+        }
     }
 
     async fn adjust_metalink(

@@ -24,6 +24,7 @@ mod packets;
 mod pipeline;
 mod probe;
 mod registry;
+mod renewals;
 mod replicated;
 mod switch;
 mod watchers;
@@ -186,11 +187,9 @@ impl Controller {
             inputs: inputs.clone(),
             session: session_tx,
         };
-        let access = access_api::AccessService {
-            store: store.clone(),
-            wall: wall.clone(),
-            within: Duration::from_millis(config.timers.propose_ms),
-        };
+        let within = Duration::from_millis(config.timers.propose_ms);
+        let (renewals, renewing) = renewals::Renewals::new(store.clone(), wall.clone(), within);
+        let access = access_api::AccessService { store: store.clone(), wall: wall.clone(), renewals, within };
         let registry = registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
         let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
         let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());
@@ -221,13 +220,9 @@ impl Controller {
         tasks.spawn(named("actor", actor.run(input_rx)));
         tasks.spawn(named("operator API", service.serve(listener, registry, access)));
         tasks.spawn(named("watchers' task", follow.run()));
-        let leases = leases::end(
-            config.gateway_id(),
-            store.clone(),
-            wall.clone(),
-            Duration::from_millis(config.timers.propose_ms),
-        );
+        let leases = leases::end(config.gateway_id(), store.clone(), wall.clone(), within);
         tasks.spawn(named("leases' task", leases));
+        tasks.spawn(named("renewals' task", renewing));
         let announced = announce::announce(config.clone(), store.clone(), epoch_tx, wall);
         // It ends when the cluster has taken note, which is no reason to stop.
         tokio::spawn(announced);

@@ -87,7 +87,10 @@ impl Log {
     }
 
     fn renew(&mut self, at: u64, metalink: MetalinkId) -> Reply {
-        self.apply(Command::RenewMetalink { at, metalink })
+        match self.apply(Command::RenewMetalinks { at, metalinks: vec![metalink] }) {
+            Reply::Each(mut each) => each.pop().unwrap(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn adjust(&mut self, at: u64, metalink: MetalinkId, rate: u64) -> Reply {
@@ -195,6 +198,26 @@ fn leases_end_unless_they_are_renewed_in_time() {
     log.renew(ended, b);
     log.done(Command::EndLeases { at: u64::MAX, gateway: G2 });
     assert!(log.model.metalink(b).is_some(), "another gateway's");
+}
+
+#[test]
+fn of_many_renewals_each_has_its_own_outcome() {
+    let mut log = Log::with_access();
+    let (a, b) = (log.granted(1_000, short(claim(1, 10, 1))), log.granted(2_000, short(claim(2, 10, 1))));
+    let nobody = MetalinkId { gateway: G2, ..a };
+    let at = 1_000 + SHORT_MS;
+    let until = at + SHORT_MS;
+    match log.apply(Command::RenewMetalinks { at, metalinks: vec![a, nobody, b] }) {
+        Reply::Each(each) => {
+            assert_eq!(each[0], Reply::Refused(Refusal::LeaseEnded { at }));
+            assert_eq!(each[1], Reply::Refused(Refusal::NoSuchMetalink));
+            assert!(matches!(each[2], Reply::Metalink { until: got, .. } if got == until), "{each:?}");
+            assert_eq!(each.len(), 3);
+        }
+        other => panic!("{other:?}"),
+    }
+    let too_many = log.apply(Command::RenewMetalinks { at, metalinks: vec![b; MAX_RENEWALS + 1] });
+    assert!(matches!(refused(too_many), Refusal::BadClaim(_)));
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! Gathers the renewals of leases, so that thousands of metalinks cost the cluster tens of commands a second.
+
+use std::time::Duration;
+
+use dmux_raft_store::Store;
+use tokio::sync::{mpsc, oneshot};
+
+use super::clock::Wall;
+use super::replicated::Replicated;
+use crate::model::{Command, MAX_RENEWALS, MetalinkId, Reply};
+
+/// How long a renewal waits for others. Leases last for a second at least.
+const GATHER: Duration = Duration::from_millis(20);
+/// Renewals that may wait; the next caller waits for room.
+const QUEUE: usize = 4 * MAX_RENEWALS;
+
+/// A renewal, and where its outcome goes.
+type Asked = (MetalinkId, oneshot::Sender<Result<Reply, String>>);
+
+/// The way to the task that gathers. Clones lead to the same one.
+#[derive(Clone)]
+pub(super) struct Renewals(mpsc::Sender<Asked>);
+
+impl Renewals {
+    /// The way, and the task, which runs until the last way is gone.
+    pub fn new(store: Store<Replicated>, wall: Wall, within: Duration) -> (Self, impl Future<Output = ()>) {
+        let (asked, queue) = mpsc::channel(QUEUE);
+        (Self(asked), gather(queue, store, wall, within))
+    }
+
+    /// Makes a metalink's lease last from now on again: [`Reply::Metalink`], or why not.
+    ///
+    /// # Errors
+    /// When the cluster cannot decide: whether the lease is renewed is not known then, and asking again does no harm.
+    pub async fn renew(&self, metalink: MetalinkId) -> Result<Reply, String> {
+        let (answer, outcome) = oneshot::channel();
+        let stopping = || "the controller is shutting down".to_owned();
+        self.0.send((metalink, answer)).await.map_err(|_| stopping())?;
+        outcome.await.map_err(|_| stopping())?
+    }
+}
+
+async fn gather(mut queue: mpsc::Receiver<Asked>, store: Store<Replicated>, wall: Wall, within: Duration) {
+    let mut asked = Vec::new();
+    while queue.recv_many(&mut asked, 1).await > 0 {
+        tokio::time::sleep(GATHER).await;
+        while asked.len() < MAX_RENEWALS
+            && let Ok(another) = queue.try_recv()
+        {
+            asked.push(another);
+        }
+        let metalinks: Vec<MetalinkId> = asked.iter().map(|(metalink, _)| *metalink).collect();
+        let count = metalinks.len();
+        let outcome = store.propose(Command::RenewMetalinks { at: wall.unix_ms(), metalinks }, within).await;
+        let replies: Vec<Result<Reply, String>> = match outcome {
+            Ok((_, Reply::Each(replies))) => replies.into_iter().map(Ok).collect(),
+            Ok((_, other)) => vec![Ok(other); count],
+            Err(error) => vec![Err(error.to_string()); count],
+        };
+        for ((_, answer), reply) in asked.drain(..).zip(replies) {
+            // Whoever asked may have given up.
+            let _ = answer.send(reply);
+        }
+    }
+}
