@@ -5,6 +5,7 @@ mod api_client;
 mod ca_cmd;
 mod config_cmd;
 mod controller_cmd;
+mod endpoint_cmd;
 mod explain_cmd;
 mod get_cmd;
 mod lab;
@@ -43,6 +44,8 @@ enum Command {
     Switch(switch_cmd::SwitchArgs),
     /// Run an IPvN router: register, keep alive, de-tunnel.
     Router(router_cmd::RouterArgs),
+    /// Be an endpoint on an access LAN: discover the gateway, attach, connect to metanets, keep the metalinks alive.
+    Endpoint(endpoint_cmd::EndpointArgs),
     /// Show or change the configuration that all gateways share.
     Config(config_cmd::ConfigArgs),
     /// Show what a controller knows.
@@ -109,6 +112,7 @@ fn main() -> ExitCode {
             Command::Controller(args) => controller_cmd::run(args).await,
             Command::Switch(args) => switch_cmd::run(args).await,
             Command::Router(args) => router_cmd::run(args).await,
+            Command::Endpoint(args) => endpoint_cmd::run(args).await,
             Command::Config(args) => config_cmd::run(args).await,
             Command::Get(args) => get_cmd::run(args).await,
             Command::Explain(args) => explain_cmd::run(args).await,

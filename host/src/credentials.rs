@@ -15,6 +15,10 @@ use thiserror::Error;
 pub const CERTIFICATE_FILE: &str = "router.crt";
 /// File with the router's private key, PKCS #8.
 pub const KEY_FILE: &str = "router.key";
+/// File with an endpoint's certificate, as `dmux ca endpoint` writes it.
+pub const ENDPOINT_CERTIFICATE_FILE: &str = "endpoint.crt";
+/// File with its private key, PKCS #8.
+pub const ENDPOINT_KEY_FILE: &str = "endpoint.key";
 /// Largest file that is read.
 const MAX_FILE: u64 = 64 * 1024;
 /// The longest body of a registration: all fields at their widest, with the longest cookie.

@@ -14,6 +14,7 @@
 
 mod connection;
 mod core;
+mod daemon;
 
 mod frames;
 mod request;
@@ -27,6 +28,7 @@ use dmux_wire::metalink::{Lease, MetanetId, Offer};
 use dmux_wire::{GatewayId, MacAddr, ProviderId};
 
 pub use self::core::EndpointCore;
+pub use self::daemon::{AccessPort, Carried, EndpointDaemon, Tunnel};
 
 pub use self::shaper::Shaper;
 pub use crate::patience::{Now, Timers};

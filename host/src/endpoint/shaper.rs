@@ -55,10 +55,10 @@ impl Shaper {
         (self.rate > 0 && !self.waiting.is_empty()).then(|| self.free.saturating_sub(BURST))
     }
 
-    /// Drops what waits: there is no metalink any more.
-    pub fn clear(&mut self) {
-        self.waiting.clear();
+    /// Drops what waits: there is no metalink any more. Returns how many frames that were.
+    pub fn clear(&mut self) -> u64 {
         self.bytes = 0;
+        self.waiting.drain(..).count() as u64
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         let mut shaper = Shaper::default();
         assert!((0..256).all(|_| shaper.push(vec![0; 1024])));
         assert!(!shaper.push(vec![0]));
-        shaper.clear();
+        assert_eq!(shaper.clear(), 256);
         assert!(shaper.push(vec![0]));
     }
 

@@ -2,6 +2,7 @@
 
 mod channel;
 mod conversation;
+mod daemon;
 mod gateway;
 
 use dmux_wire::metalink::{Lease, MetanetId};
