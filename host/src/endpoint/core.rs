@@ -189,11 +189,12 @@ impl EndpointCore {
             }
         });
         match finding? {
-            Finding::Unknown if self.leaving.is_none() => {
+            Finding::Unknown if matches!(self.state, State::Attached) && self.leaving.is_none() => {
                 out.push(Action::Tell(Event::Lost));
                 let pause = self.pause();
                 self.wait(now, pause);
             }
+            // It is being looked for already, or not needed any more.
             Finding::Unknown => {}
             Finding::Fine | Finding::Silent => {
                 self.failures = 0;

@@ -123,8 +123,10 @@ impl Gateway {
         }
         assert_eq!(substrate.mli, CONTROL_MLI);
         assert_eq!((header.dst, header.vlan), (GATEWAY_MAC, Some(Vlan { pcp: PCP, dei: false, vid: VID })));
-        if self.attached.is_none() && self.metalinks.is_empty() {
-            return None;
+        if self.attached.is_none() {
+            // Its switch knows endpoints with metalinks, and only those; it itself knows nobody.
+            let unknown = refused(RefusalCode::NotAttached, 0, 0);
+            return (!self.metalinks.is_empty()).then(|| frame(Some(VID), CONTROL_MLI, decoded.nonce, &unknown));
         }
         self.attached = Some(now);
         Some(frame(Some(VID), CONTROL_MLI, decoded.nonce, &self.asked(now, &kind)))
