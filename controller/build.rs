@@ -3,7 +3,7 @@
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["dmux/api/v1/api.proto", "dmux/api/v1/registry.proto", "dmux/api/v1/access.proto"];
+    let files = ["api", "registry", "access", "metanet"].map(|name| format!("dmux/api/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["../proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("api.binpb");
     std::fs::write(out, descriptors.encode_to_vec())?;

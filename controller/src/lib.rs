@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`model`] | the replicated state: a deterministic state machine |
 //! | [`registration`] | routers' control messages: cookies, certificates, liveness |
+//! | [`attachment`] | endpoints of access LANs: discovery, attachment, wishes for metalinks |
 //! | [`probing`] | round trips between gateways, and who does not answer |
 //! | [`coordinates`] | distances between gateways that do not probe each other |
 //! | [`punted`] | ARP and ICMP answers |
@@ -18,6 +19,7 @@
 //! All but `runtime` are pure: they take `now` and do no IO.
 
 pub mod api;
+pub mod attachment;
 pub mod config;
 pub mod coordinates;
 pub mod explain;

@@ -12,6 +12,7 @@ use dmux_wire::{MacAddr, ProtocolId};
 use crate::api_client::{ApiArgs, refused};
 use crate::get_cmd::in_time;
 use crate::rate::Rate;
+use crate::serve_cmd::{self, ServeArgs};
 
 /// The metanets that endpoints of access LANs may have metalinks to.
 #[derive(Debug, Args)]
@@ -24,6 +25,8 @@ pub struct MetanetArgs {
 enum MetanetCommand {
     /// Create a metanet, or replace the name and policy of one that there is.
     Create(CreateArgs),
+    /// Decide who gets metalinks to a metanet, where it does not admit them by itself: by a policy, or asking here.
+    Serve(ServeArgs),
     /// Delete a metanet that no metalink leads to.
     Delete {
         #[command(flatten)]
@@ -33,8 +36,9 @@ enum MetanetCommand {
     },
 }
 
-#[derive(Debug, Args)]
-struct MetanetId {
+/// Which metanet.
+#[derive(Debug, Clone, Args)]
+pub struct MetanetId {
     /// Protocol of the metanet.
     #[arg(long, value_name = "ID")]
     protocol: ProtocolId,
@@ -44,7 +48,8 @@ struct MetanetId {
 }
 
 impl MetanetId {
-    fn name(&self) -> MetanetName {
+    /// Its name, for the API.
+    pub fn name(&self) -> MetanetName {
         MetanetName { protocol: self.protocol.0.into(), provider: self.provider }
     }
 }
@@ -235,6 +240,7 @@ pub async fn metanet(args: MetanetArgs) -> anyhow::Result<()> {
             };
             println!("metanet {} ({}) {admits}", shown(&args.metanet.name()), args.name);
         }
+        MetanetCommand::Serve(args) => serve_cmd::run(args).await?,
         MetanetCommand::Delete { metanet, api } => {
             api.access().await?.delete_metanet(metanet.name()).await.map_err(refused)?;
             println!("metanet {} is deleted", shown(&metanet.name()));

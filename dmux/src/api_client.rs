@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{Table, presets};
 use dmux_controller::api::v1::access_client::AccessClient;
 use dmux_controller::api::v1::dmux_client::DmuxClient;
+use dmux_controller::api::v1::metanet_service_client::MetanetServiceClient;
 use dmux_controller::api::v1::registry_client::RegistryClient;
 use tonic::transport::{Channel, Endpoint};
 
@@ -44,6 +45,11 @@ impl ApiArgs {
     /// Likewise, to the service for access LANs.
     pub async fn access(&self) -> anyhow::Result<AccessClient<Channel>> {
         Ok(AccessClient::new(self.channel().await?))
+    }
+
+    /// Likewise, to the service for operators of metanets.
+    pub async fn metanets(&self) -> anyhow::Result<MetanetServiceClient<Channel>> {
+        Ok(MetanetServiceClient::new(self.channel().await?))
     }
 
     async fn channel(&self) -> anyhow::Result<Channel> {

@@ -1,4 +1,4 @@
-//! `dmux ca`: an authority, and certificates for providers and their routers.
+//! `dmux ca`: an authority, and certificates for providers, their routers, and endpoints of access LANs.
 //!
 //! What the certificates say is documented in `dmux_controller::registration::chain`.
 
@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use dmux_controller::model::Ipv4Prefix;
-use dmux_controller::registration::chain::{MAX_CHAIN, PROTOCOL_URN, PROVIDER_URN};
-use dmux_host::credentials::{CERTIFICATE_FILE, KEY_FILE, fits};
-use dmux_wire::{ProtocolId, ProviderId};
+use dmux_controller::registration::chain::{MAX_CHAIN, PROTOCOL_URN, PROVIDER_URN, endpoint_urn};
+use dmux_host::credentials::{CERTIFICATE_FILE, ENDPOINT_CERTIFICATE_FILE, ENDPOINT_KEY_FILE, KEY_FILE, fits};
+use dmux_wire::{MacAddr, ProtocolId, ProviderId};
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -37,8 +37,9 @@ const MAX_NAME: usize = 64;
 const AUTHORITY_DAYS: u32 = 3650;
 const PROVIDER_DAYS: u32 = 1095;
 const ROUTER_DAYS: u32 = 365;
+const ENDPOINT_DAYS: u32 = 365;
 
-/// Make an authority, and issue certificates to providers and their routers.
+/// Make an authority, and issue certificates to providers, their routers, and endpoints of access LANs.
 #[derive(Debug, Args)]
 pub struct CaArgs {
     #[command(subcommand)]
@@ -53,6 +54,8 @@ enum CaCommand {
     Provider(ProviderArgs),
     /// Certify an IPvN router: which addresses it may register.
     Router(RouterArgs),
+    /// Certify an endpoint of access LANs, for access links that ask for it (`dmux access-link put --authenticate`).
+    Endpoint(EndpointArgs),
 }
 
 #[derive(Debug, Args)]
@@ -115,6 +118,25 @@ struct RouterArgs {
     days: u32,
 }
 
+#[derive(Debug, Args)]
+struct EndpointArgs {
+    /// Folder of the authority.
+    #[arg(long, value_name = "DIR")]
+    ca: PathBuf,
+    /// Ethernet address of the endpoint.
+    #[arg(long)]
+    mac: MacAddr,
+    /// Name of the endpoint.
+    #[arg(long)]
+    name: String,
+    /// Folder to write endpoint.crt and endpoint.key to; made if absent.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How long the certificate is valid; never longer than the authority's.
+    #[arg(long, default_value_t = ENDPOINT_DAYS, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    days: u32,
+}
+
 /// Runs `dmux ca`.
 pub async fn run(args: CaArgs) -> anyhow::Result<()> {
     match args.command {
@@ -136,6 +158,10 @@ pub async fn run(args: CaArgs) -> anyhow::Result<()> {
             router(&args)?;
             let dir = args.out.display();
             println!("router {} in {dir}: start it with `dmux router --credentials {dir} …`", args.name);
+        }
+        CaCommand::Endpoint(args) => {
+            endpoint(&args)?;
+            println!("endpoint {} ({}) in {}", args.mac, args.name, args.out.display());
         }
     }
     Ok(())
@@ -225,6 +251,25 @@ fn router(args: &RouterArgs) -> anyhow::Result<()> {
         params.subject_alt_names.push(SanType::IpAddress(address.into()));
     }
     issuer.issue(&params, &args.out, KEY_FILE, CERTIFICATE_FILE)
+}
+
+fn endpoint(args: &EndpointArgs) -> anyhow::Result<()> {
+    ensure!(
+        !args.mac.is_multicast() && args.mac != MacAddr::ZERO,
+        "--mac {}: this is not the address of one station",
+        args.mac
+    );
+    let issuer = CertificateIssuer::load(&args.ca)?;
+    ensure!(
+        issuer.is_authority,
+        "--ca {}: this is a provider; gateways take endpoints only that an authority itself certifies",
+        args.ca.display()
+    );
+    let mut params = params(&args.name, args.days, issuer.not_after)?;
+    params.is_ca = IsCa::NoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.subject_alt_names.push(SanType::URI(endpoint_urn(args.mac).try_into()?));
+    issuer.issue(&params, &args.out, ENDPOINT_KEY_FILE, ENDPOINT_CERTIFICATE_FILE)
 }
 
 /// Who signs.

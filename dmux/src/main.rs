@@ -13,6 +13,7 @@ mod ping_cmd;
 mod rate;
 mod registry_cmd;
 mod router_cmd;
+mod serve_cmd;
 mod signals;
 mod switch_cmd;
 mod watch_cmd;

@@ -184,6 +184,12 @@ impl Model {
         }
     }
 
+    /// Whether an endpoint has any metalink on an access link.
+    pub fn has_metalinks(&self, link: &LinkKey, endpoint: &Endpoint) -> bool {
+        // No rate is 0, so whoever has a metalink has some.
+        self.books.link(link).is_some_and(|book| book.endpoints.contains_key(endpoint))
+    }
+
     /// Access links of a gateway.
     pub(super) fn access_links_of(&self, gateway: GatewayId) -> usize {
         let first = LinkKey { gateway, name: String::new() };

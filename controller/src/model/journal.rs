@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use dmux_wire::GatewayId;
 
-use super::RegistrationKey;
+use super::{MetalinkId, RegistrationKey};
 
 /// Changes that are remembered; who has missed more plans in full.
 pub const MAX_JOURNAL: usize = 8192;
@@ -26,6 +26,8 @@ pub enum Change {
     Coordinate(GatewayId),
     /// A metanet has a shared MLI now, or none any more.
     SharedMlis,
+    /// A metalink came, went or carries otherwise; a renewal is no change.
+    Metalink(MetalinkId),
 }
 
 /// A bounded list of (log index, change). Not part of the state: two controllers with the same state may remember

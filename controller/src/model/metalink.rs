@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::access::{AccessLink, Endpoint, LinkKey};
 use super::numbers::{Cell, Mli};
-use super::{Destination, LeaseKind, MAX_RENEWALS, Model, Refusal, Reply};
+use super::{Change, Destination, LeaseKind, MAX_RENEWALS, Model, Refusal, Reply};
 
 /// Metalinks of all gateways at most: those of eight gateways that have no cell left.
 pub const MAX_METALINKS: usize = 131_072;
@@ -108,6 +108,12 @@ impl Metalink {
     /// What its owner keeps whoever waits: all of it, unless it yields.
     pub(super) fn firm_rate(&self) -> u64 {
         if self.yields { 0 } else { self.rate }
+    }
+
+    /// Whether a switch does the same for both.
+    fn carries_as(&self, other: &Self) -> bool {
+        let of = |m: &Self| (m.mli, m.cell, m.endpoint, m.metanet, m.rate);
+        of(self) == of(other) && self.link == other.link
     }
 
     fn reply(&self) -> Reply {
@@ -280,6 +286,10 @@ impl Model {
 
     /// Puts a metalink in the place of the one with its number, if there is any, and keeps the books.
     pub(super) fn put_metalink(&mut self, metalink: Metalink) {
+        let old = self.state.access.metalinks.get(&metalink.id());
+        if !old.is_some_and(|old| old.carries_as(&metalink)) {
+            self.note(Change::Metalink(metalink.id()));
+        }
         if let Some(old) = self.state.access.metalinks.get(&metalink.id()) {
             self.books.remove(old);
         }
@@ -292,6 +302,7 @@ impl Model {
             self.books.remove(&old);
             let numbers = self.state.access.numbers.entry(id.gateway).or_default();
             numbers.rest(at, id.mli, old.owner(), old.request);
+            self.note(Change::Metalink(id));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Metanets: the networks that endpoints of access LANs may have metalinks to, and who decides which do.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use dmux_wire::{MacAddr, ProtocolId, ProviderId};
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ impl Metanet {
     ///
     /// # Errors
     /// [`Refusal::NotAdmitted`], if nothing.
-    pub(super) fn admits(&self, mac: MacAddr) -> Result<u64, Refusal> {
+    pub(crate) fn admits(&self, mac: MacAddr) -> Result<u64, Refusal> {
         let refused = |why: &str| Err(Refusal::NotAdmitted(why.to_owned()));
         match self.admission {
             _ if self.deny.contains(&mac) => refused("its deny list has the endpoint"),
@@ -99,6 +100,11 @@ impl Model {
     /// The metanets, by protocol and provider.
     pub fn metanets(&self) -> impl ExactSizeIterator<Item = &Metanet> {
         self.state.access.metanets.values()
+    }
+
+    /// The metanets from one on, by protocol and provider.
+    pub fn metanets_from(&self, from: Bound<Destination>) -> impl Iterator<Item = &Metanet> {
+        self.state.access.metanets.range((from, Bound::Unbounded)).map(|(_, metanet)| metanet)
     }
 
     /// One metanet.

@@ -299,7 +299,7 @@ impl Work {
                 }
                 Change::Coordinate(_) => work.distances = true,
                 Change::Latency(from, to) => work.distances |= from == own || to == own,
-                Change::Owner(_) | Change::SharedMlis => {}
+                Change::Owner(_) | Change::Metalink(_) | Change::SharedMlis => {}
             }
         }
         work

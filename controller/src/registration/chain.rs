@@ -7,17 +7,19 @@
 //! | authority | itself | trusted by configuration |
 //! | provider (CA, path length 0 or more) | authority | URI names `urn:dmux:provider:7` and, for each protocol that the provider may serve, `urn:dmux:protocol:41`; optionally name constraints on its routers' addresses |
 //! | router (not a CA) | provider | IP names: the addresses that the router may register |
+//! | endpoint (not a CA) | authority | URI name `urn:dmux:endpoint:020000000007`: its Ethernet address |
 //!
 //! The provider and protocol names count only in the certificate that the *authority* signed: what a provider writes
 //! into those that it signs itself gives no right. An authority may sign a router directly; then that
-//! certificate carries both kinds of names. The chain in a registration starts with the router's certificate and leaves the
+//! certificate carries both kinds of names. An endpoint is certified by an authority itself, or a provider could let anybody
+//! onto any access link. The chain in a registration starts with the router's certificate and leaves the
 //! authority's out. Extended key usage, where present, must include client authentication.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use dmux_wire::control::RefusalCode;
-use dmux_wire::{ProtocolId, ProviderId};
+use dmux_wire::{MacAddr, ProtocolId, ProviderId};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use thiserror::Error;
@@ -35,6 +37,8 @@ pub const MAX_CHAIN: usize = MAX_ROUTER_CHAIN;
 pub const MAX_AUTHORITIES: usize = 16;
 /// Start of the name of a provider; its number follows.
 pub const PROVIDER_URN: &str = "urn:dmux:provider:";
+/// Start of the name of an endpoint; its Ethernet address follows ([`endpoint_urn`]).
+pub const ENDPOINT_URN: &str = "urn:dmux:endpoint:";
 /// Start of the name of a permitted protocol; its number follows.
 pub const PROTOCOL_URN: &str = "urn:dmux:protocol:";
 
@@ -56,10 +60,10 @@ pub enum AuthorityError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChainError {
     /// Missing, or more than [`MAX_CHAIN`].
-    #[error("the chain has {0} certificates; send the router's and its provider's, at most {MAX_CHAIN}")]
+    #[error("the chain has {0} certificates; send one's own and its issuers', at most {MAX_CHAIN}")]
     Length(usize),
     /// One is not X.509.
-    #[error("certificate {0} of the chain cannot be read; send DER, the router's first")]
+    #[error("certificate {0} of the chain cannot be read; send DER, one's own first")]
     Unreadable(usize),
     /// No path to an authority.
     #[error("the chain does not end at an authority of this network; get certificates from its operator")]
@@ -73,8 +77,8 @@ pub enum ChainError {
     /// A signature, constraint or purpose does not hold.
     #[error("the chain is not valid: {0}")]
     Invalid(String),
-    /// The router's key has another algorithm.
-    #[error("the router's key is no Ed25519 key; issue its certificate with `dmux ca router`")]
+    /// The key of the first certificate has another algorithm.
+    #[error("the first certificate's key is no Ed25519 key; issue it with `dmux ca`")]
     Key,
     /// The router's certificate lacks the address.
     #[error("the router's certificate does not name {0}; issue one that does, with `dmux ca router --address {0}`")]
@@ -95,6 +99,12 @@ pub enum ChainError {
         /// In the registration.
         wanted: ProtocolId,
     },
+    /// The endpoint's certificate lacks its address.
+    #[error("the certificate does not name endpoint {0}; issue one that does, with `dmux ca endpoint --mac {0}`")]
+    Endpoint(MacAddr),
+    /// Somebody else than an authority certified an endpoint.
+    #[error("the endpoint's certificate is not signed by an authority itself; issue it with `dmux ca endpoint`")]
+    NotByAuthority,
 }
 
 impl ChainError {
@@ -105,9 +115,9 @@ impl ChainError {
             Self::UnknownAuthority => RefusalCode::UnknownAuthority,
             Self::Expired(_) => RefusalCode::ChainExpired,
             Self::NotYetValid(_) => RefusalCode::ChainNotYetValid,
-            Self::Invalid(_) => RefusalCode::ChainInvalid,
+            Self::Invalid(_) | Self::NotByAuthority => RefusalCode::ChainInvalid,
             Self::Key => RefusalCode::BadKey,
-            Self::Address(_) => RefusalCode::AddressNotCertified,
+            Self::Address(_) | Self::Endpoint(_) => RefusalCode::AddressNotCertified,
             Self::Provider { .. } => RefusalCode::ProviderNotCertified,
             Self::Protocol { .. } => RefusalCode::ProtocolNotCertified,
         }
@@ -177,6 +187,43 @@ impl Authorities {
 
     /// Checks that the chain gives the right to the claim.
     pub(crate) fn verify(&self, unix: Duration, chain: &[Vec<u8>], claim: Claim) -> Result<Identity, ChainError> {
+        let Verified { leaf: router, top: provider, not_after, keys } = self.walk(unix, chain)?;
+        if !router.addresses.contains(&claim.address) {
+            return Err(ChainError::Address(claim.address));
+        }
+        if !provider.numbers(PROVIDER_URN).any(|n| n == u64::from(claim.provider.0)) {
+            let certified: Vec<_> = provider.numbers(PROVIDER_URN).map(|n| n.to_string()).collect();
+            let certified =
+                if certified.is_empty() { "no provider".into() } else { format!("provider {}", certified.join(", ")) };
+            return Err(ChainError::Provider { wanted: claim.provider, certified });
+        }
+        if !provider.numbers(PROTOCOL_URN).any(|n| n == u64::from(claim.protocol.0)) {
+            return Err(ChainError::Protocol { provider: claim.provider, wanted: claim.protocol });
+        }
+        let public_key = router.public_key.ok_or(ChainError::Key)?;
+        Ok(Identity { public_key, name: router.name, not_after, chain: keys })
+    }
+
+    /// Checks that the chain is an endpoint's with this address.
+    pub(crate) fn verify_endpoint(
+        &self,
+        unix: Duration,
+        chain: &[Vec<u8>],
+        mac: MacAddr,
+    ) -> Result<Identity, ChainError> {
+        let Verified { leaf, not_after, keys, .. } = self.walk(unix, chain)?;
+        if keys.len() > 1 {
+            return Err(ChainError::NotByAuthority);
+        }
+        if !leaf.uris.contains(&endpoint_urn(mac)) {
+            return Err(ChainError::Endpoint(mac));
+        }
+        let public_key = leaf.public_key.ok_or(ChainError::Key)?;
+        Ok(Identity { public_key, name: leaf.name, not_after, chain: keys })
+    }
+
+    /// Finds the way from the first certificate to an authority.
+    fn walk(&self, unix: Duration, chain: &[Vec<u8>]) -> Result<Verified, ChainError> {
         let Some((leaf, issuers)) = chain.split_first().filter(|_| chain.len() <= MAX_CHAIN) else {
             return Err(ChainError::Length(chain.len()));
         };
@@ -208,30 +255,33 @@ impl Authorities {
             .find(|a| a.trust.subject_public_key_info == path.anchor().subject_public_key_info)
             .map_or(0, |a| a.not_after);
 
-        let router = Certificate::read(&leaf, 1)?;
-        let provider = Certificate::read(&top, chain.len())?;
-        let mut not_after = anchor_end.min(router.not_after);
-        let mut keys = vec![router.fingerprint];
+        let leaf = Certificate::read(&leaf, 1)?;
+        let top = Certificate::read(&top, chain.len())?;
+        let mut not_after = anchor_end.min(leaf.not_after);
+        let mut keys = vec![leaf.fingerprint];
         for (n, der) in used.iter().enumerate() {
             let issuer = Certificate::read(der, n + 2)?;
             not_after = not_after.min(issuer.not_after);
             keys.push(issuer.fingerprint);
         }
-        if !router.addresses.contains(&claim.address) {
-            return Err(ChainError::Address(claim.address));
-        }
-        if !provider.numbers(PROVIDER_URN).any(|n| n == u64::from(claim.provider.0)) {
-            let certified: Vec<_> = provider.numbers(PROVIDER_URN).map(|n| n.to_string()).collect();
-            let certified =
-                if certified.is_empty() { "no provider".into() } else { format!("provider {}", certified.join(", ")) };
-            return Err(ChainError::Provider { wanted: claim.provider, certified });
-        }
-        if !provider.numbers(PROTOCOL_URN).any(|n| n == u64::from(claim.protocol.0)) {
-            return Err(ChainError::Protocol { provider: claim.provider, wanted: claim.protocol });
-        }
-        let public_key = router.public_key.ok_or(ChainError::Key)?;
-        Ok(Identity { public_key, name: router.name, not_after, chain: keys })
+        Ok(Verified { leaf, top, not_after, keys })
     }
+}
+
+/// A way of certificates from a leaf to an authority, all of them valid.
+struct Verified {
+    leaf: Certificate,
+    /// The one that the authority signed; may be the leaf.
+    top: Certificate,
+    /// When the first of them expires, seconds since the Unix epoch.
+    not_after: u64,
+    /// Of the leaf, then of its issuers.
+    keys: Vec<Fingerprint>,
+}
+
+/// The name of an endpoint in its certificate: [`ENDPOINT_URN`] and its address as twelve hexadecimal digits.
+pub fn endpoint_urn(mac: MacAddr) -> String {
+    format!("{ENDPOINT_URN}{:012x}", mac.to_u64())
 }
 
 fn chain_error(error: &webpki::Error) -> ChainError {
@@ -248,7 +298,7 @@ fn chain_error(error: &webpki::Error) -> ChainError {
 
 fn invalid(error: &webpki::Error) -> ChainError {
     let text = match error {
-        webpki::Error::CaUsedAsEndEntity => "the first certificate is a provider's; the router's comes first".into(),
+        webpki::Error::CaUsedAsEndEntity => "the first certificate is a CA's; one's own comes first".into(),
         webpki::Error::EndEntityUsedAsCa => "a certificate that is not a CA's has issued another".into(),
         webpki::Error::NameConstraintViolation => "a name is outside of what its issuer may certify".into(),
         webpki::Error::PathLenConstraintViolated => "a provider has issued more levels than it may".into(),

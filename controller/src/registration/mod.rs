@@ -67,8 +67,11 @@ use thiserror::Error;
 use crate::model::{Command, Registration, RegistrationKey};
 
 pub use chain::{Authorities, AuthorityError, ChainError};
+pub(crate) use cookie::Cookies;
+pub(crate) use refusal::cut;
 pub use refusal::{MAX_LOG_LINES, MAX_REFUSED_SOURCES, REFUSAL_INTERVAL};
 pub use registrar::Registrar;
+pub(crate) use sessions::is_signed;
 pub use view::RegistrationView;
 
 /// Proposals under way at most; what comes on top is refused as busy.
@@ -96,7 +99,7 @@ pub struct Now {
 }
 
 impl Now {
-    fn unix_ms(&self) -> u64 {
+    pub(crate) fn unix_ms(&self) -> u64 {
         u64::try_from(self.unix.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -198,4 +201,4 @@ pub(crate) fn describe(registration: &Registration) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -341,7 +341,7 @@ impl Registrar {
 
     /// A cookie for the source, for which nothing is kept.
     pub(super) fn challenge(&self, now: Now, asker: Asker) -> Vec<Effect> {
-        let cookie = self.cookies.make(now.mono, asker.from).to_vec();
+        let cookie = self.cookies.make(now.mono, &source(asker.from)).to_vec();
         answer(asker, Kind::Challenge(Challenge { cookie }), Proven::No)
     }
 
@@ -350,6 +350,11 @@ impl Registrar {
     pub(super) fn load(&self) -> (usize, usize, usize) {
         (self.sessions.len(), self.pending.len(), self.throttle.len())
     }
+}
+
+/// What a router's cookie is bound to.
+pub(super) fn source(from: SocketAddrV4) -> Vec<u8> {
+    [&from.ip().octets()[..], &from.port().to_be_bytes()].concat()
 }
 
 /// Whether the source address of a request is known to be real.

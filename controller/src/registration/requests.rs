@@ -11,7 +11,7 @@ use super::chain::{ChainError, Claim, MAX_CHAIN};
 use super::changes::stays;
 use super::pending::{Asker, Purpose, Room};
 use super::refusal::Refusal;
-use super::registrar::{Proven, Registrar, answer};
+use super::registrar::{Proven, Registrar, answer, source};
 use super::sessions::is_signed;
 use super::{Effect, MAX_CLOCK_LEAD, MIN_KEEPALIVE, Now, RegistrationView};
 use crate::model::{Command, Fingerprint, Registration, RegistrationKey, Timers};
@@ -31,7 +31,7 @@ impl Registrar {
         if body.router != asker.from {
             return self.refuse(now, asker, &elsewhere(asker, body.router), Proven::No);
         }
-        if !asker.is_call() && !self.cookies.check(now.mono, asker.from, &body.cookie) {
+        if !asker.is_call() && !self.cookies.check(now.mono, &source(asker.from), &body.cookie) {
             return self.challenge(now, asker);
         }
         match self.check_registration(now, view, asker, request, &body) {
@@ -280,7 +280,8 @@ impl Registrar {
         let fresh_since = live.map(|s| s.last_sequence);
         let trusted = live.is_some_and(|s| !s.is_suspect(now.mono)) && self.work.is_calm(now.mono);
         let proven = if asker.is_call() || !trusted { Proven::Yes } else { Proven::No };
-        if proven == Proven::Yes && !asker.is_call() && !self.cookies.check(now.mono, asker.from, &body.cookie) {
+        if proven == Proven::Yes && !asker.is_call() && !self.cookies.check(now.mono, &source(asker.from), &body.cookie)
+        {
             return Err(self.challenge(now, asker));
         }
         // Not where the source may be forged: that would silence a router in its own name.

@@ -274,11 +274,11 @@ fn metalink_to_api(metalink: &Metalink) -> v1::Metalink {
     }
 }
 
-fn metanet_name(id: Destination) -> v1::MetanetName {
+pub(super) fn metanet_name(id: Destination) -> v1::MetanetName {
     v1::MetanetName { protocol: id.protocol.0.into(), provider: id.provider.0 }
 }
 
-fn metanet_id(name: Option<&v1::MetanetName>) -> Result<Destination, String> {
+pub(super) fn metanet_id(name: Option<&v1::MetanetName>) -> Result<Destination, String> {
     let name = name.ok_or("give the metanet's protocol")?;
     let protocol = u16::try_from(name.protocol).ok().filter(|&p| p > 0);
     let protocol = protocol.ok_or_else(|| format!("protocol {} is not between 1 and 65535", name.protocol))?;

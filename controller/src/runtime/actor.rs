@@ -1,6 +1,8 @@
 //! The one task that owns the controller's state machines and feeds them.
 
+mod endpoints;
 mod lan;
+mod observations;
 mod punts;
 mod reports;
 
@@ -16,13 +18,16 @@ use tokio::time::Instant;
 
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
+use super::metanet_api::Operators;
 use super::packets::Punt;
 use super::probe::Probes;
+use super::renewals::Renewals;
 use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 use super::watchers::Hub;
 use super::{Input, Snapshot, SwitchClock, io, packets};
 use crate::api::v1::TableUse;
+use crate::attachment::{Attachments, AttachmentsConfig};
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
 use crate::model::RegistrationKey;
@@ -30,9 +35,9 @@ use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions, State};
 use crate::probing::{PeerView, Prober};
 use crate::punted::Outgoing;
 use crate::registration::{Authorities, CallId, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
-use crate::selection::{self, Local, Selection};
+use crate::selection::{Local, Selection};
 use crate::stations::Stations;
-use crate::watching::{self, Choices, Happening};
+use crate::watching::{self, Happening};
 
 /// Inputs that are handled before the state machines are driven again: bounds how late a deadline can be noticed.
 const BURST: usize = 256;
@@ -59,6 +64,8 @@ pub(super) struct Links {
     pub hub: Hub,
     /// Who waits for the answer to a packet of the operator's.
     pub probes: Probes,
+    /// Where leases are renewed.
+    pub renewals: Renewals,
 }
 
 pub(super) struct Actor {
@@ -70,6 +77,10 @@ pub(super) struct Actor {
     planner: Planner,
     reconciler: Reconciler,
     stations: Stations,
+    attachments: Attachments,
+    /// Operators of metanets who listen.
+    operators: Operators,
+    renewals: Renewals,
     /// The planner knows what the switch was found to hold when this controller started.
     adopted: bool,
     /// Since when this controller knows of the routers that drain.
@@ -117,7 +128,7 @@ impl Actor {
         store: Store<Replicated>,
         authorities: Authorities,
         secret: [u8; 32],
-        Links { actions, inputs, frames, wall, hub, probes }: Links,
+        Links { actions, inputs, frames, wall, hub, probes, renewals }: Links,
     ) -> Self {
         let gateway = config.gateway_id();
         let options = ReconcilerOptions {
@@ -138,6 +149,12 @@ impl Actor {
             switch_clock: None,
         };
         Self {
+            attachments: Attachments::new(
+                AttachmentsConfig { gateway, authorities: authorities.clone(), secret },
+                &config.site,
+            ),
+            operators: Operators::default(),
+            renewals,
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
             prober: Prober::new(config.timers.probes(), super::random_u64()),
             stations: Stations::new(&config.site),
@@ -237,6 +254,7 @@ impl Actor {
         wake = self.observe(now.mono).map_or(wake, |due| wake.min(due));
         wake = self.watch(now.mono).map_or(wake, |due| wake.min(due));
 
+        wake = self.tick_endpoints(now).map_or(wake, |due| wake.min(due));
         self.plan_stations();
         if let Action::Wait { until } = self.reconcile(now.mono) {
             wake = until.map_or(wake, |until| wake.min(until));
@@ -279,6 +297,11 @@ impl Actor {
                 let effects = self.store.read(|r| self.registrar.call(now, &r.0, call, &kind));
                 self.perform(effects);
             }
+            Input::Claimed(token, outcome) => {
+                let effects = self.store.read(|r| self.attachments.committed(now, &r.0, token, outcome));
+                self.perform_for_endpoints(effects);
+            }
+            Input::Operator(operator, said) => self.on_operator(now, operator, said),
             Input::Reported(peers, taken) => {
                 if !taken {
                     self.prober.report_failed(peers);
@@ -388,85 +411,9 @@ impl Actor {
         self.tell_choices(chosen);
         self.set_peers(self.clock.mono());
         self.rewatch = true;
-    }
-
-    /// Own observations moved: plan what that changes, without waiting for the cluster (DESIGN §5.4).
-    /// Returns when a clock alone changes what is observed: a router that is held out returns, a draining one is learnt.
-    fn observe(&mut self, now: Duration) -> Option<Duration> {
-        let mut due = None;
-        let by_coordinates = self.mapper.is_active();
-        let mut local = Local { dead: BTreeMap::new(), by_coordinates, ..self.planner.local().clone() };
-        if self.observed != self.prober.version() {
-            self.observed = self.prober.version();
-            let view = self.prober.view();
-            local.rtts = view.iter().filter_map(|(&id, peer)| Some((id, peer.distance?))).collect();
-            let unreachable: BTreeSet<_> = view.iter().filter(|(_, p)| !p.reachable).map(|(&id, _)| id).collect();
-            for gateway in unreachable.symmetric_difference(&local.unreachable) {
-                tracing::info!(%gateway, answers = !unreachable.contains(gateway), "gateway");
-            }
-            self.registrar.set_unreachable(unreachable.clone());
-            local.unreachable = unreachable;
-        }
-        let unix_ms = self.clock.unix_ms();
-        let mut reuse_in = None;
-        let delta = self.store.read(|r| {
-            let suppressed: Vec<_> = r.0.suppressed(unix_ms).collect();
-            reuse_in = suppressed.first().map(|(_, reuse_at)| Duration::from_millis(reuse_at.saturating_sub(unix_ms)));
-            local.dampened = suppressed.into_iter().map(|(key, _)| key).collect();
-            let registration = |key| r.0.registration(key).map(|r| r.registration.sequence);
-            let silent = self.registrar.silent().iter();
-            local.dead = silent.filter_map(|key| Some((*key, registration(key)?))).collect();
-            let known = std::mem::take(&mut self.draining);
-            for drains in r.0.draining() {
-                let key = drains.registration.key;
-                let since = known.get(&key).copied().unwrap_or(now);
-                self.draining.insert(key, since);
-            }
-            let learn = Duration::from_millis(r.0.config().draining.learn_ms.into());
-            let learned = |since: &Duration| since.saturating_add(learn) <= now;
-            local.learned = self.draining.iter().filter(|(_, since)| learned(since)).map(|(key, _)| *key).collect();
-            let learning = self.draining.values().filter(|since| !learned(since));
-            due = learning.min().map(|since| since.saturating_add(learn));
-            (local != *self.planner.local()).then(|| {
-                self.hub.tell(watching::observations(self.planner.local(), &local));
-                let chosen = self.hub.is_watched().then(|| watching::choices(self.planner.selection()));
-                (self.planner.observe(&r.0, local), chosen)
-            })
-        });
-        if let Some((delta, chosen)) = delta {
-            self.reconciler.planned(&delta);
-            self.rewatch = true;
-            self.tell_choices(chosen);
-        }
-        let reuse = reuse_in.map(|reuse_in| now + reuse_in);
-        due.into_iter().chain(reuse).min()
-    }
-
-    /// Tells the prober whose silence matters. Returns when it is to be looked at again.
-    fn watch(&mut self, now: Duration) -> Option<Duration> {
-        if self.rewatch && now >= self.next_watch {
-            (self.rewatch, self.next_watch) = (false, now + WATCH_EVERY);
-            let watched = selection::watched(self.config.gateway_id(), self.planner.selection());
-            self.watched = watched;
-            self.set_peers(now);
-        }
-        self.rewatch.then_some(self.next_watch)
-    }
-
-    /// Whom to probe: all others, or where there are too many, some; the watched ones in any case, and who was found
-    /// unreachable until it is not, as it would be taken for reachable again.
-    fn set_peers(&mut self, now: Duration) {
-        let me = self.config.gateway_id();
-        let mut peers = self.store.read(|r| {
-            let gateways: Vec<_> = r.0.gateways().map(|g| (g.id, r.0.coordinate(g.id).copied())).collect();
-            let chosen = self.mapper.neighbours(now, &gateways, r.0.config().all_pairs_up_to.into());
-            let unreachable = &self.planner.local().unreachable;
-            let wanted = |id| chosen.contains(id) || self.watched.contains(id) || unreachable.contains(id);
-            r.0.gateways().filter(|g| g.id != me && wanted(&g.id)).map(|g| (g.id, g.unicast)).collect::<Vec<_>>()
-        });
-        peers.sort_unstable();
-        self.prober.set_peers(now, peers);
-        self.prober.watch(now, &self.watched);
+        let now = self.now();
+        let notices = self.store.read(|r| self.attachments.replicated_changed(now, &r.0));
+        self.perform_for_endpoints(notices);
     }
 
     fn send(&mut self, outgoing: &Outgoing) {
@@ -476,13 +423,6 @@ impl Actor {
         match self.frames.send(packets::packet_out(outgoing)) {
             Ok(()) => self.packet_outs = self.packet_outs.saturating_add(1),
             Err(error) => tracing::debug!(%error, "a frame for the switch was dropped"),
-        }
-    }
-
-    /// Tells what is chosen anew since it was `before`, which is there only if somebody watched.
-    fn tell_choices(&self, before: Option<Choices>) {
-        if let Some(before) = before {
-            self.hub.tell(watching::chosen_anew(&before, &watching::choices(self.planner.selection())));
         }
     }
 

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::access_api::AccessService;
 use super::clock::Wall;
+use super::metanet_api::MetanetApi;
 use super::registry::RegistryService;
 use super::replicated::Replicated;
 use super::{Input, Snapshot, config_api, explain, io, latencies, probe, watchers};
@@ -22,6 +23,7 @@ use crate::api::DESCRIPTORS;
 use crate::api::v1::access_server::AccessServer;
 use crate::api::v1::dmux_client::DmuxClient;
 use crate::api::v1::dmux_server::{Dmux, DmuxServer};
+use crate::api::v1::metanet_service_server::MetanetServiceServer;
 use crate::api::v1::registry_server::RegistryServer;
 use crate::api::v1::{self, ExplainRequest, GetRequest, ProbeRequest, WatchRequest};
 use crate::config::ControllerConfig;
@@ -43,13 +45,15 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) async fn serve(self, listener: TcpListener, registry: RegistryService, access: AccessService) {
+        let metanets = MetanetApi::new(self.inputs.clone());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let reflect =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
         let server = tonic::transport::Server::builder()
             .add_service(DmuxServer::new(self))
             .add_service(RegistryServer::new(registry))
-            .add_service(AccessServer::new(access));
+            .add_service(AccessServer::new(access))
+            .add_service(MetanetServiceServer::new(metanets));
         // Old clients ask for the one, new ones for the other.
         let server = match (reflect().build_v1(), reflect().build_v1alpha()) {
             (Ok(v1), Ok(v1alpha)) => server.add_service(v1).add_service(v1alpha),

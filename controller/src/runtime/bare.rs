@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dmux_raft_store::Store;
 use tokio::sync::{mpsc, watch};
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use super::actor::{Actor, Links};
 use super::clock::Wall;
 use super::probe::Probes;
+use super::renewals::Renewals;
 use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchInput};
 use super::watchers::Hub;
@@ -76,6 +78,8 @@ impl Bare {
         let (epoch_tx, epoch) = watch::channel(None);
         let (inputs, input_rx) = mpsc::channel(INPUT_QUEUE);
         let (actions, action_rx) = mpsc::channel(ACTION_QUEUE);
+        let within = Duration::from_millis(config.timers.propose_ms);
+        let (renewals, renewing) = Renewals::new(store.clone(), wall.clone(), within);
         let links = Links {
             actions,
             inputs: inputs.clone(),
@@ -83,10 +87,12 @@ impl Bare {
             wall: wall.clone(),
             hub: Hub::new(config.gateway.id.into(), wall.clone()),
             probes: Probes::default(),
+            renewals,
         };
         let actor = Actor::new(config.clone(), store.clone(), authorities, secret, links);
         let mut tasks = JoinSet::new();
         tasks.spawn(actor.run(input_rx));
+        tasks.spawn(renewing);
         tasks.spawn(announce::announce(config, store, epoch_tx, wall));
         (Self { inputs, epoch, _tasks: tasks }, action_rx)
     }

@@ -20,6 +20,7 @@ mod fixtures;
 mod io;
 mod latencies;
 mod leases;
+mod metanet_api;
 mod packets;
 mod pipeline;
 mod probe;
@@ -44,6 +45,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::attachment;
 use crate::config::ControllerConfig;
 use crate::model::Reply;
 use crate::plan;
@@ -71,6 +73,10 @@ enum Input {
     Switch(switch::SwitchInput),
     /// A registration's proposal has an outcome.
     Proposed(Token, Result<Reply, Unavailable>),
+    /// An endpoint's request that was proposed has an outcome.
+    Claimed(attachment::Token, Result<Reply, Unavailable>),
+    /// An operator of metanets says something.
+    Operator(metanet_api::OperatorId, metanet_api::Said),
     /// A request through the operators' API, and where its answer goes.
     Call(Box<Kind>, oneshot::Sender<Kind>),
     /// A latency report has an outcome: the peers in it, and whether it was taken.
@@ -189,7 +195,8 @@ impl Controller {
         };
         let within = Duration::from_millis(config.timers.propose_ms);
         let (renewals, renewing) = renewals::Renewals::new(store.clone(), wall.clone(), within);
-        let access = access_api::AccessService { store: store.clone(), wall: wall.clone(), renewals, within };
+        let access =
+            access_api::AccessService { store: store.clone(), wall: wall.clone(), renewals: renewals.clone(), within };
         let registry = registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
         let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
         let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());
@@ -201,6 +208,7 @@ impl Controller {
             wall: wall.clone(),
             hub,
             probes: probes.clone(),
+            renewals: renewals.clone(),
         };
         let actor = actor::Actor::new(config.clone(), store.clone(), authorities, secret, links);
         let service = api::Api {

@@ -24,8 +24,6 @@ pub(super) enum PuntError {
     Frame(#[from] WireError),
     #[error("a shim of kind {0:?} was punted for another reason")]
     Kind(ShimKind),
-    #[error("punted for {0}, which is not answered")]
-    Unanswered(PuntReason),
 }
 
 /// A punted frame, understood.
@@ -46,6 +44,11 @@ pub(super) enum Packet<'a> {
         message: &'a [u8],
     },
     Arp {
+        frame: &'a [u8],
+    },
+    /// On MLI 0 or a control MLI.
+    Endpoint {
+        reason: PuntReason,
         frame: &'a [u8],
     },
     ProbeReply {
@@ -114,9 +117,7 @@ impl<'a> Punt<'a> {
                 let (client, packet) = (SocketAddrV4::new(address, port), datagram.payload);
                 Packet::Returned { router: udp.from, ttl: udp.ipv4.ttl, client, packet }
             }
-            reason @ (PuntReason::Discovery | PuntReason::MetalinkControl) => {
-                return Err(PuntError::Unanswered(reason));
-            }
+            reason @ (PuntReason::Discovery | PuntReason::MetalinkControl) => Packet::Endpoint { reason, frame },
         };
         Ok(Self { ingress_port: header.ingress_port, t_in_us: header.t_in.micros(), packet })
     }

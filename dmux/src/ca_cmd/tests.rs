@@ -44,6 +44,18 @@ fn issued() -> tempfile::TempDir {
     dir
 }
 
+#[test]
+fn endpoints_are_certified_by_the_authority_itself() {
+    let dir = issued();
+    ca(dir.path(), "endpoint --ca {d}/authority --mac 02:00:00:00:00:07 --name laptop --out {d}/laptop").unwrap();
+    let files = (dir.path().join("laptop/endpoint.crt"), dir.path().join("laptop/endpoint.key"));
+    let credentials = Credentials::load_files(&files.0, &files.1).unwrap();
+    assert_eq!(credentials.chain.len(), 1);
+    assert!(credentials.chain[0].windows(30).any(|bytes| bytes == b"urn:dmux:endpoint:020000000007"));
+    refused(dir.path(), "endpoint --ca {d}/p7 --mac 02:00:00:00:00:07 --name x --out {d}/x", "this is a provider");
+    refused(dir.path(), "endpoint --ca {d}/authority --mac 01:00:00:00:00:07 --name x --out {d}/x", "one station");
+}
+
 /// A whole registration with the credentials in a folder; the last thing the router tells.
 fn register(dir: &Path, router_dir: &str, provider: u32) -> Event {
     let pem = fs::read_to_string(dir.join("authority/ca.crt")).unwrap();

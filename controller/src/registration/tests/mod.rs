@@ -32,7 +32,7 @@ pub(super) const REGISTRATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(19
 /// 2027-01-15.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 
-pub(super) fn signing_key(seed: u8) -> SigningKey {
+pub(crate) fn signing_key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
@@ -50,20 +50,20 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-pub(super) fn uri(text: &str) -> SanType {
+pub(crate) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
 /// An issuer of certificates.
-pub(super) struct Ca {
+pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) der: Vec<u8>,
+    pub(crate) der: Vec<u8>,
     /// How far below the authority; each level has its own name and key.
     level: u8,
 }
 
 impl Ca {
-    pub(super) fn authority(seed: u8) -> Self {
+    pub(crate) fn authority(seed: u8) -> Self {
         let mut params = params(&format!("authority {seed}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = rcgen_key(&signing_key(seed));
@@ -72,7 +72,7 @@ impl Ca {
     }
 
     /// A provider of protocol 41, unless changed.
-    pub(super) fn provider(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    pub(crate) fn provider(&self, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let level = self.level + 1;
         let mut params = params(&format!("provider {level}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -84,7 +84,7 @@ impl Ca {
     }
 
     /// The certificate of a router at [`ROUTER`], unless changed.
-    pub(super) fn router(&self, key: &SigningKey, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+    pub(crate) fn router(&self, key: &SigningKey, change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
         self.router_with(&rcgen_key(key), change)
     }
 

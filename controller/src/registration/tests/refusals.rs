@@ -91,7 +91,7 @@ fn an_issuer_that_may_not_issue() {
 #[test]
 fn a_provider_certificate_in_the_place_of_the_routers() {
     let outcome = refused(|router, _| router.chain.swap(0, 1));
-    expect(outcome, RefusalCode::ChainInvalid, "the router's comes first");
+    expect(outcome, RefusalCode::ChainInvalid, "one's own comes first");
 }
 
 #[test]

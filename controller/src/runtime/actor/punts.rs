@@ -49,6 +49,10 @@ impl Actor {
                 }
                 return;
             }
+            Packet::Endpoint { reason, frame } => {
+                self.on_endpoint(now, reason, punt.ingress_port, frame);
+                return;
+            }
             Packet::Arp { frame } => {
                 let port = self.config.site.ports.iter().find(|p| p.number == punt.ingress_port.get());
                 let Some(port) = port else { return };

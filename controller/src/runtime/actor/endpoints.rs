@@ -1,0 +1,83 @@
+//! Endpoints of the access links: their frames, and what comes of them.
+
+use std::time::Duration;
+
+use dmux_tables::PortId;
+use dmux_wire::PuntReason;
+
+use super::Actor;
+use crate::attachment::{Effect, Token};
+use crate::registration::{Now, Unavailable};
+use crate::runtime::Input;
+use crate::runtime::metanet_api::{OperatorId, Said};
+
+impl Actor {
+    /// A frame on MLI 0 or a control MLI.
+    pub(super) fn on_endpoint(&mut self, now: Now, reason: PuntReason, port: PortId, frame: &[u8]) {
+        let heard = self.store.read(|r| self.attachments.handle(now, &r.0, reason, port, frame));
+        match heard {
+            Ok(effects) => self.perform_for_endpoints(effects),
+            Err(why) => tracing::debug!(%why, %port, "an endpoint's frame is not answered"),
+        }
+    }
+
+    /// Returns when to call again.
+    pub(super) fn tick_endpoints(&mut self, now: Now) -> Option<Duration> {
+        let (effects, due) = self.store.read(|r| self.attachments.tick(now, &r.0));
+        self.perform_for_endpoints(effects);
+        due
+    }
+
+    /// What an operator of metanets says.
+    pub(super) fn on_operator(&mut self, now: Now, operator: OperatorId, said: Said) {
+        match said {
+            Said::Hello { metanets, to } => {
+                let open = self.attachments.wishes(|metanet| metanets.contains(&metanet));
+                self.operators.enter(operator, metanets, to, &open);
+            }
+            Said::Verdict(wish, verdict) => {
+                let operators = &self.operators;
+                let mine = |metanet| operators.serves(operator, metanet);
+                match self.attachments.decided(now, wish, mine, verdict) {
+                    Ok(effects) => self.perform_for_endpoints(effects),
+                    Err(why) => self.operators.not_decided(operator, wish, why),
+                }
+            }
+            Said::Goodbye => self.operators.leave(operator),
+        }
+    }
+
+    /// Answers once the switch has a metalink's entries.
+    fn await_programmed(&mut self, token: Token) {
+        let now = self.now();
+        let effects = self.store.read(|r| self.attachments.programmed(now, &r.0, token, Ok(())));
+        self.perform_for_endpoints(effects);
+    }
+
+    pub(super) fn perform_for_endpoints(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(outgoing) => self.send(&outgoing),
+                Effect::Propose { token, command } => {
+                    let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
+                    tokio::spawn(async move {
+                        let outcome = store.propose(command, within).await;
+                        let outcome = outcome.map(|(_, reply)| reply).map_err(|e| Unavailable(e.to_string()));
+                        // The actor is gone only when the controller stops.
+                        let _ = inputs.send(Input::Claimed(token, outcome)).await;
+                    });
+                }
+                Effect::Renew { token, metalink } => {
+                    let (renewals, inputs) = (self.renewals.clone(), self.inputs.clone());
+                    tokio::spawn(async move {
+                        let outcome = renewals.renew(metalink).await.map_err(Unavailable);
+                        let _ = inputs.send(Input::Claimed(token, outcome)).await;
+                    });
+                }
+                Effect::Await { token, .. } => self.await_programmed(token),
+                Effect::Ask(wish) => self.operators.ask(&wish),
+                Effect::Close(wish, closing) => self.operators.close(&wish, &closing),
+            }
+        }
+    }
+}
