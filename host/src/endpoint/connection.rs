@@ -306,7 +306,8 @@ impl Connection {
             self.lose(Gone::Revoked, now + retry_after, desk.out);
             return Finding::Fine;
         }
-        if ask == Ask::Connect {
+        // Where nothing is decided, what was asked for may have been granted: the same claim is made again.
+        if ask == Ask::Connect && !matches!(code, RefusalCode::Busy | RefusalCode::ClusterUnavailable) {
             self.claim = None;
         }
         let fits = (code == RefusalCode::NoRoom).then_some(refused.fits);

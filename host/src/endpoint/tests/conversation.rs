@@ -170,6 +170,29 @@ fn a_refused_claim_is_told_and_made_anew_later() {
 }
 
 #[test]
+fn a_claim_that_nobody_decided_is_made_again_as_it_was() {
+    let mut gateway = Gateway::new(LEASE);
+    let mut endpoint = endpoint(&[wanted(41, 1000)], 1);
+    let now = Duration::from_secs(1);
+    let discovery = sent(&endpoint.start(at(now)));
+    let offer = gateway.frame(now, &discovery[0]).unwrap();
+    let attach = sent(&endpoint.frame(at(now), &offer));
+    let attached = gateway.frame(now, &attach[0]).unwrap();
+    let mut claim = sent(&endpoint.frame(at(now), &attached));
+    let mut numbers = Vec::new();
+    for code in [RefusalCode::ClusterUnavailable, RefusalCode::Busy, RefusalCode::NotProgrammed, RefusalCode::Busy] {
+        let (_, mli, nonce, kind) = read(&claim[0]);
+        let Kind::Connect(connect) = kind else { panic!("a claim") };
+        numbers.push(connect.request);
+        endpoint.frame(at(now), &frame(Some(VID), mli, nonce, &refused(code, 0, 0)));
+        let due = endpoint.deadline().unwrap();
+        claim = sent(&endpoint.tick(at(due)));
+    }
+    assert_eq!((numbers[0], numbers[1]), (numbers[1], numbers[2]));
+    assert!(numbers[2] < numbers[3], "what was given back is claimed anew: {numbers:?}");
+}
+
+#[test]
 fn notices_are_hints_and_the_renewal_counts() {
     let mut gateway = Gateway::new(LEASE);
     let mut endpoint = connected(&mut gateway, &[wanted(41, 1000)]);
