@@ -126,7 +126,7 @@ control MetalinkIn(inout headers_t hdr, inout metadata_t meta) {
         const default_action = drop(meta, DropReason.UNKNOWN_METALINK);
         counters = metalink_rx_counter;
         meters = metalink_rx_meter;
-        size = METALINK_SIZE;
+        size = METALINK_RX_SIZE;
     }
 
     apply {
@@ -190,7 +190,7 @@ control MetalinkOut(in headers_t hdr, inout metadata_t meta) {
         const default_action = drop(meta, DropReason.UNKNOWN_METALINK);
         counters = metalink_tx_counter;
         meters = metalink_tx_meter;
-        size = METALINK_SIZE;
+        size = METALINK_TX_SIZE;
     }
 
     apply {

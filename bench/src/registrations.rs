@@ -234,6 +234,7 @@ impl Node {
                 Action::SetPipeline => Event::PipelineSet(Ok(())),
                 Action::ReadBack => Event::ReadBack(Ok(ReadBack {
                     entries: plan.entries().clone(),
+                    meters: plan.meters().clone(),
                     punt_rates: plan.punt_rates().clone(),
                     ..ReadBack::default()
                 })),

@@ -6,7 +6,7 @@ use dmux_controller::api::v1::{
     AccessLink, AccessLinkName, AdjustMetalinkRequest, ClaimMetalinkRequest, Metalink, MetalinkName, Metanet,
     MetanetName,
 };
-use dmux_controller::model::LeaseKind;
+use dmux_controller::model::{LeaseKind, OutOfProfile};
 use dmux_wire::{MacAddr, ProtocolId};
 
 use crate::api_client::{ApiArgs, refused};
@@ -136,6 +136,10 @@ struct PutArgs {
     /// Let endpoints attach with certificates only.
     #[arg(long)]
     authenticate: bool,
+    /// What becomes of what endpoints send beyond their promises: drop, or report-only (it is forwarded). It is counted and
+    /// reported either way.
+    #[arg(long, value_name = "POLICY", default_value_t = OutOfProfile::Drop)]
+    out_of_profile: OutOfProfile,
     #[command(flatten)]
     api: ApiArgs,
 }
@@ -260,6 +264,7 @@ pub async fn access_link(args: AccessLinkArgs) -> anyhow::Result<()> {
                 short_lease_ms: u64::from(args.short_lease) * 1000,
                 long_lease_ms: u64::from(args.long_lease) * 1000,
                 authenticate: args.authenticate,
+                out_of_profile: args.out_of_profile.to_string(),
                 ..AccessLink::default()
             };
             args.api.access().await?.put_access_link(wanted).await.map_err(refused)?;

@@ -33,7 +33,7 @@ fn a_write_is_answered_while_a_full_switch_is_being_read_back() {
         let primary = Some(ElectionId::of_epoch(1_000_000, 9));
         let (session, _events) = Session::connect(target, primary).await.expect("a session");
         let before = read_back(&session).await.expect("the switch is read").entries.len();
-        let inserts: Vec<_> = (1..=MANY).map(|n| Update::Insert(tunnel(n, 1))).collect();
+        let inserts: Vec<_> = (1..=MANY).map(|n| Update::Insert(tunnel(n, 1), None)).collect();
         for batch in inserts.chunks(BATCH) {
             let written = write(&session, batch.to_vec()).await.expect("written");
             assert!(written.iter().all(Result::is_ok), "{written:?}");
@@ -44,7 +44,7 @@ fn a_write_is_answered_while_a_full_switch_is_being_read_back() {
             let reading = tokio::spawn(async move { read_back(&reader).await });
             // It has begun when the first of its answers can have come.
             session.pipeline_cookie().await.expect("an answer");
-            let written = write(&session, vec![Update::Modify(tunnel(7, port))]).await.expect("written");
+            let written = write(&session, vec![Update::Modify(tunnel(7, port), None)]).await.expect("written");
             assert_eq!(written, [Ok(())]);
             beside += u32::from(!reading.is_finished());
             let read = reading.await.expect("it ends").expect("the switch is read");

@@ -104,7 +104,9 @@ const int NEXTHOP_SIZE = 4096;
 const int ACCESS_PORT_SIZE = 512;
 const int ACCESS_VLAN_SIZE = 1024;
 const int ENDPOINT_SIZE = 16384;
-const int METALINK_SIZE = 16384;
+/* Metalinks, and for each endpoint its control MLI. */
+const int METALINK_RX_SIZE = 32768;
+const int METALINK_TX_SIZE = 16384;
 const int SHARED_MLI_SIZE = 4096;
 const int LAN_SIZE = 16384;
 
@@ -113,8 +115,11 @@ const int LAN_SIZE = 16384;
 /* Learning (action to_draining): every client counts as one of the router's own, and is remembered. */
 const bit<8> LEARNING = 1;
 
-/* Cells of the counters metalink_rx_red and metalink_tx_red and of the register last_report: one for each metalink. */
+/* Cells of the counter metalink_tx_red: one for each metalink. */
 #define METALINK_CELLS 16384
+/* Cells of the counter metalink_rx_red and of the register last_report: behind those of the metalinks, one for each endpoint's
+ * control MLI. */
+#define METALINK_RX_CELLS 32768
 /* What is out of profile is dropped (action metalink), not only reported. */
 const bit<8> POLICE = 1;
 

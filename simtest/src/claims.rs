@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dmux_controller::model::{
     AccessLink, Admission, Claim, Command, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Destination, Endpoint,
-    LeaseKind, LinkKey, Metalink, Metanet, Refusal, Reply,
+    LeaseKind, LinkKey, Metalink, Metanet, OutOfProfile, Refusal, Reply,
 };
 use dmux_controller::runtime::Replicated;
 use dmux_raft_store::Store;
@@ -13,6 +13,7 @@ use dmux_wire::{GatewayId, MacAddr, ProtocolId};
 use tokio::task::JoinSet;
 
 use crate::faults::Fault;
+use crate::node::ACCESS_PORTS;
 use crate::run::{Failure, Run};
 use crate::stories::{SITES, calm, command, told, wait};
 use crate::world::{Clock, World};
@@ -50,6 +51,7 @@ async fn claimed(run: &mut Run, seed: u64) -> Result<(), String> {
         short_lease_ms: DEFAULT_SHORT_LEASE_MS,
         long_lease_ms: DEFAULT_LONG_LEASE_MS,
         authenticate: false,
+        out_of_profile: OutOfProfile::Drop,
     };
     let policy = Metanet {
         id: metanet,
@@ -72,7 +74,10 @@ async fn claimed(run: &mut Run, seed: u64) -> Result<(), String> {
     for n in 0..CLAIMERS {
         let claim = Claim {
             link: key.clone(),
-            endpoint: Endpoint { port: 1 + u16::from(n) % 4, mac: MacAddr([2, 0, 0, 0, 0, n]) },
+            endpoint: Endpoint {
+                port: ACCESS_PORTS[usize::from(n) % ACCESS_PORTS.len()],
+                mac: MacAddr([2, 0, 0, 0, 0, n]),
+            },
             metanet,
             rate: run.world.net.pick(MOST / 2..MOST),
             lease: LeaseKind::Long,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dmux_controller::config::ControllerConfig;
-use dmux_controller::plan::{Event, SiteConfig};
+use dmux_controller::plan::Event;
 use dmux_controller::runtime::{
     Bare, Frames, Inside, Parts, Replicated, SwitchAction, SwitchEvent, SwitchInput, SwitchInputs,
 };
@@ -26,6 +26,8 @@ use crate::world::{World, unicast};
 
 /// So few entries between snapshots that runs of half a minute see them travel.
 const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy { every: 40, keep: 10 };
+/// Of each site's access link, "a".
+pub const ACCESS_PORTS: [u16; 4] = [2, 3, 4, 5];
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// A controller's machine.
@@ -53,13 +55,10 @@ fn address(id: u64) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 7000 + u16::try_from(id).unwrap_or(0)))
 }
 
-/// How a site is cabled.
-pub fn site_config(world: &World, site: Site) -> Result<SiteConfig, String> {
-    Ok(config(world, site, 1)?.site)
-}
-
 fn config(world: &World, site: Site, id: u64) -> Result<ControllerConfig, String> {
     let (number, audit_s) = (site + 1, world.audits());
+    let port = |n| format!("[[site.ports]]\nnumber = {n}\nrole = \"access\"\nmac = \"02:00:00:00:02:{n:02x}\"\n");
+    let access: String = ACCESS_PORTS.map(port).concat();
     let text = format!(
         r#"
 node = {id}
@@ -93,7 +92,14 @@ mtu = 1500
 [[site.routes]]
 prefix = "0.0.0.0/0"
 next_hops = ["upstream"]
-"#,
+[[site.access_links]]
+name = "a"
+ports = {ACCESS_PORTS:?}
+provisioned_vid = 100
+multipoint_vid = 200
+pcp = 5
+queue = 7
+{access}"#,
         unicast(site),
         address(id),
         world.setup().dmux()

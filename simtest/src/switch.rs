@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use dmux_controller::plan::{
-    Action, Entry, Event, Fixture, FixtureKey, Foreign, Key, Plan, PuntRate, ReadBack, Update, UpdateError,
+    Action, Entry, Event, Fixture, FixtureKey, Foreign, Key, MeterRate, Plan, PuntRate, ReadBack, Update, UpdateError,
 };
 use dmux_p4rt::ElectionId;
 use dmux_p4rt::p4::v1::PacketIn;
@@ -21,6 +21,7 @@ pub struct Switch {
     boots: u64,
     pipeline: bool,
     entries: BTreeMap<Key, Entry>,
+    meters: BTreeMap<Key, MeterRate>,
     foreign: Vec<Foreign>,
     rates: BTreeMap<PuntReason, PuntRate>,
     fixtures: BTreeMap<FixtureKey, Fixture>,
@@ -93,6 +94,7 @@ impl Switch {
             Action::SetPipeline => {
                 self.pipeline = true;
                 self.entries.clear();
+                self.meters.clear();
                 self.rates.clear();
                 self.fixtures.clear();
                 self.foreign.clear();
@@ -100,6 +102,7 @@ impl Switch {
             }
             Action::ReadBack => Event::ReadBack(Ok(ReadBack {
                 entries: self.entries.clone(),
+                meters: self.meters.clone(),
                 foreign: self.foreign.clone(),
                 punt_rates: self.rates.clone(),
                 fixtures: self.fixtures.clone(),
@@ -137,18 +140,22 @@ impl Switch {
                 self.foreign.retain(|held| held != &**foreign);
                 return Ok(());
             }
-            Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => entry,
+            Update::Insert(entry, _) | Update::Modify(entry, _) | Update::Delete(entry) => entry,
         };
         let key = entry.key();
         match (update, self.entries.contains_key(&key)) {
-            (Update::Insert(_), true) => return refuse(6, "exists"),
-            (Update::Modify(_) | Update::Delete(_), false) => return refuse(5, "no such entry"),
+            (Update::Insert(..), true) => return refuse(6, "exists"),
+            (Update::Modify(..) | Update::Delete(_), false) => return refuse(5, "no such entry"),
             _ => {}
         }
         if !forgets {
             match update {
                 Update::Delete(_) => self.entries.remove(&key),
                 _ => self.entries.insert(key, *entry),
+            };
+            match update {
+                Update::Insert(_, Some(rate)) | Update::Modify(_, Some(rate)) => self.meters.insert(key, *rate),
+                _ => self.meters.remove(&key),
             };
         }
         Ok(())
@@ -158,6 +165,7 @@ impl Switch {
     pub fn holds(&self, plan: &Plan) -> bool {
         self.boot != 0
             && self.entries == *plan.entries()
+            && self.meters == *plan.meters()
             && self.rates == *plan.punt_rates()
             && self.fixtures == *plan.fixtures()
             && self.foreign.is_empty()

@@ -146,6 +146,11 @@ narrow! {
     PortId(u16), 9, 511
 }
 
+impl Mli {
+    /// On which each endpoint and its gateway speak of metalinks.
+    pub const CONTROL: Self = Self(dmux_wire::CONTROL_MLI);
+}
+
 impl PortId {
     /// A port that is known when the code is written; a number that 9 bits do not hold does not compile.
     pub const fn of<const PORT: u16>() -> Self {

@@ -266,7 +266,7 @@ impl Attachments {
                     provisioned_vid: link.provisioned_vid,
                     multipoint_vid: link.multipoint_vid,
                     pcp: link.pcp,
-                    mtu: MTU,
+                    mtu: link.mtu,
                 };
                 places.insert(port.get(), place);
             }
@@ -433,9 +433,6 @@ enum Request {
     Renew(u32),
     Release(u32),
 }
-
-/// What Ethernet carries, less the substrate header.
-const MTU: u16 = 1_496;
 
 #[cfg(test)]
 mod tests;

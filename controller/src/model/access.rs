@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use dmux_wire::{GatewayId, MacAddr};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::metalink::{Metalink, MetalinkId, Owner};
 use super::metanet::Metanet;
 use super::numbers::Numbers;
 use super::shared::SharedMlis;
-use super::{Destination, LeaseKind, Model, Refusal, Reply};
+use super::{Change, Destination, LeaseKind, Model, Refusal, Reply};
 
 /// Access links of a gateway at most: each takes two of the 1,024 entries of `access_vlan`.
 pub const MAX_ACCESS_LINKS: usize = 512;
@@ -46,6 +47,37 @@ impl fmt::Display for LinkKey {
     }
 }
 
+/// What becomes of an endpoint's frames that are out of its metalink's profile. They are counted and reported either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum OutOfProfile {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They are forwarded all the same (the paper's gateways monitor and report, §3.2).
+    ReportOnly,
+}
+
+impl OutOfProfile {
+    /// All of them, with the names that operators use.
+    pub const NAMES: [(Self, &str); 2] = [(Self::Drop, "drop"), (Self::ReportOnly, "report-only")];
+}
+
+impl fmt::Display for OutOfProfile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(policy, _)| policy == self).map_or("", |(_, name)| name);
+        f.pad(name)
+    }
+}
+
+impl FromStr for OutOfProfile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(_, name)| *name == text).map(|(policy, _)| *policy);
+        found.ok_or_else(|| format!("{text:?} is nothing that can become of frames; there are drop and report-only"))
+    }
+}
+
 /// An access link as operators put it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessLink {
@@ -61,6 +93,17 @@ pub struct AccessLink {
     pub long_lease_ms: u64,
     /// Endpoints attach with certificates only.
     pub authenticate: bool,
+    /// What becomes of what endpoints send beyond their promises.
+    pub out_of_profile: OutOfProfile,
+}
+
+/// What is wrong with the name of an access link, as a sentence for the person who wrote it.
+pub fn check_link_name(name: &str) -> Result<(), String> {
+    let legible = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || name.len() > MAX_LINK_NAME || !name.bytes().all(legible) {
+        return Err(format!("its name has to have 1 to {MAX_LINK_NAME} letters, digits, \"-\", \"_\" or \".\""));
+    }
+    Ok(())
 }
 
 impl AccessLink {
@@ -74,11 +117,7 @@ impl AccessLink {
 
     /// What is wrong with it, as a sentence for the person who wrote it.
     pub fn check(&self) -> Result<(), String> {
-        let name = &self.key.name;
-        let legible = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if name.is_empty() || name.len() > MAX_LINK_NAME || !name.bytes().all(legible) {
-            return Err(format!("its name has to have 1 to {MAX_LINK_NAME} letters, digits, \"-\", \"_\" or \".\""));
-        }
+        check_link_name(&self.key.name)?;
         if !(1..=MAX_RATE).contains(&self.capacity) {
             return Err(format!("capacity {} bit/s is not between 1 and {MAX_RATE}", self.capacity));
         }
@@ -212,7 +251,10 @@ impl Model {
                 return Err(Refusal::BelowPromised { promised: book.promised(), to_one_endpoint: most });
             }
         }
-        self.state.access.links.insert(key.clone(), link.clone());
+        let old = self.state.access.links.insert(key.clone(), link.clone());
+        if old.is_some_and(|old| old.out_of_profile != link.out_of_profile) {
+            self.note(Change::AccessLinks(key.gateway));
+        }
         Ok(Reply::Done)
     }
 

@@ -40,6 +40,9 @@ impl Model {
             Command::AdjustMetalink { at, metalink, rate } => self.adjust_metalink(*at, *metalink, *rate),
             Command::ReleaseMetalink { at, metalink } => self.release_metalink(*at, *metalink),
             Command::EndLeases { at, gateway } => self.end_leases(*at, *gateway),
+            Command::GiveMetalinkBack { at, metalink, request, why } => {
+                self.give_metalink_back(*at, *metalink, *request, why)
+            }
         };
         outcome.unwrap_or_else(Reply::Refused)
     }

@@ -210,6 +210,17 @@ pub enum Command {
         /// Whose.
         gateway: GatewayId,
     },
+    /// Takes a metalink away that its gateway's switch cannot be programmed for. Changes nothing if it was claimed anew since.
+    GiveMetalinkBack {
+        /// When.
+        at: u64,
+        /// Which.
+        metalink: MetalinkId,
+        /// The number of the claim that cannot be met.
+        request: u64,
+        /// Why, for people; at most [`MAX_GIVE_BACK_REASON`](super::MAX_GIVE_BACK_REASON) bytes of it are kept.
+        why: String,
+    },
 }
 
 /// Leases that one command renews, at most: it and its answer stay far below what a command may have.
@@ -433,6 +444,9 @@ pub enum Refusal {
         /// When it ends, ms since the Unix epoch.
         until: u64,
     },
+    /// The gateway gave the claim back.
+    #[error("the gateway could not program its switch for the claim, and gave it back: {0}")]
+    NotProgrammed(String),
 }
 
 fn later(retry_at: &Option<u64>) -> &'static str {

@@ -5,19 +5,24 @@ use std::collections::BTreeMap;
 /// The free numbers of `1..=limit`, as runs: taking, giving back and finding one cost the logarithm of how many runs there
 /// are, however full it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Free {
+pub(crate) struct Free {
     /// The last number of each run, by its first. No two runs touch.
     runs: BTreeMap<u32, u32>,
 }
 
 impl Free {
     /// All of `1..=limit`.
-    pub(super) fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self { runs: (limit > 0).then_some((1, limit)).into_iter().collect() }
     }
 
+    /// Whether a number is free.
+    pub(crate) fn is_free(&self, number: u32) -> bool {
+        self.runs.range(..=number).next_back().is_some_and(|(_, last)| *last >= number)
+    }
+
     /// Takes a number; nothing happens if it is taken.
-    pub(super) fn take(&mut self, number: u32) {
+    pub(crate) fn take(&mut self, number: u32) {
         let Some((&first, &last)) = self.runs.range(..=number).next_back().filter(|(_, last)| **last >= number) else {
             return;
         };
@@ -31,7 +36,7 @@ impl Free {
     }
 
     /// Gives a number back; nothing happens if it is free.
-    pub(super) fn give(&mut self, number: u32) {
+    pub(crate) fn give(&mut self, number: u32) {
         let before = self.runs.range(..=number).next_back().map(|(&first, &last)| (first, last));
         let first = match before {
             Some((_, last)) if last >= number => return,
@@ -43,7 +48,7 @@ impl Free {
     }
 
     /// The first free number after `last`, going round; `None` when there is none.
-    pub(super) fn after(&self, last: u32) -> Option<u32> {
+    pub(crate) fn after(&self, last: u32) -> Option<u32> {
         let next = last.saturating_add(1);
         let within = self.runs.range(..=next).next_back().filter(|(_, last)| **last >= next).map(|_| next);
         within

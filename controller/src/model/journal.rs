@@ -28,6 +28,8 @@ pub enum Change {
     SharedMlis,
     /// A metalink came, went or carries otherwise; a renewal is no change.
     Metalink(MetalinkId),
+    /// What becomes of frames out of profile on an access link of the gateway's.
+    AccessLinks(GatewayId),
 }
 
 /// A bounded list of (log index, change). Not part of the state: two controllers with the same state may remember

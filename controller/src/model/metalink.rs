@@ -14,6 +14,9 @@ use super::{Change, Destination, LeaseKind, MAX_RENEWALS, Model, Refusal, Reply}
 /// Metalinks of all gateways at most: those of eight gateways that have no cell left.
 pub const MAX_METALINKS: usize = 131_072;
 
+/// Bytes of the reason for which a claim was given back at most.
+pub const MAX_GIVE_BACK_REASON: usize = 160;
+
 /// What names a metalink: its MLI counts at its gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MetalinkId {
@@ -164,9 +167,16 @@ impl Model {
         if let Some(same) = old.as_ref().filter(|old| old.request == claim.request) {
             return same.in_time(at).map(|()| same.reply());
         }
-        let gone = || self.state.access.numbers.get(&owner.gateway)?.last_request(&owner, at);
-        if let Some(have) = old.as_ref().map(|old| old.request).or_else(gone).filter(|&have| claim.request <= have) {
-            return Err(Refusal::StaleSequence { have, got: claim.request });
+        let gone = || self.state.access.numbers.get(&owner.gateway)?.lately_gone(&owner, at);
+        let (have, why) = match &old {
+            Some(old) => (Some(old.request), None),
+            None => gone().map_or((None, None), |gone| (Some(gone.request), gone.why.as_ref())),
+        };
+        if let Some(have) = have.filter(|&have| claim.request <= have) {
+            return Err(match why.filter(|_| claim.request == have) {
+                Some(why) => Refusal::NotProgrammed(why.clone()),
+                None => Refusal::StaleSequence { have, got: claim.request },
+            });
         }
         let link = self.access_link(&claim.link).cloned().ok_or(Refusal::NoSuchAccessLink)?;
         let metanet = self.metanet(claim.metanet).ok_or(Refusal::NoSuchMetanet)?;
@@ -256,13 +266,34 @@ impl Model {
     }
 
     pub(super) fn release_metalink(&mut self, at: u64, id: MetalinkId) -> Result<Reply, Refusal> {
-        self.remove_metalink(at, id);
+        self.remove_metalink(at, id, None);
         Ok(Reply::Done)
+    }
+
+    /// A later claim, which may be for something that can be programmed, stays.
+    pub(super) fn give_metalink_back(
+        &mut self,
+        at: u64,
+        id: MetalinkId,
+        request: u64,
+        why: &str,
+    ) -> Result<Reply, Refusal> {
+        if self.metalink(id).is_some_and(|metalink| metalink.request == request) {
+            let end = (0..=MAX_GIVE_BACK_REASON).rev().find(|&end| why.is_char_boundary(end)).unwrap_or(0);
+            self.remove_metalink(at, id, Some(why.get(..end).unwrap_or(why).to_owned()));
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Why the gateway gave a claim back that its owner made lately under this number.
+    pub fn given_back(&self, owner: &Owner, request: u64) -> Option<&str> {
+        let gone = self.state.access.numbers.get(&owner.gateway)?.gone.get(owner)?;
+        gone.why.as_deref().filter(|_| gone.request == request)
     }
 
     pub(super) fn end_leases(&mut self, at: u64, gateway: GatewayId) -> Result<Reply, Refusal> {
         while let Some((_, mli)) = self.books.first_end(gateway).filter(|(until, _)| *until <= at) {
-            self.remove_metalink(at, MetalinkId { gateway, mli });
+            self.remove_metalink(at, MetalinkId { gateway, mli }, None);
         }
         Ok(Reply::Done)
     }
@@ -297,11 +328,11 @@ impl Model {
         self.state.access.metalinks.insert(metalink.id(), metalink);
     }
 
-    fn remove_metalink(&mut self, at: u64, id: MetalinkId) {
+    fn remove_metalink(&mut self, at: u64, id: MetalinkId, why: Option<String>) {
         if let Some(old) = self.state.access.metalinks.remove(&id) {
             self.books.remove(&old);
             let numbers = self.state.access.numbers.entry(id.gateway).or_default();
-            numbers.rest(at, id.mli, old.owner(), old.request);
+            numbers.rest(at, id.mli, old.owner(), old.request, why);
             self.note(Change::Metalink(id));
         }
     }

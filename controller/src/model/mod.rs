@@ -34,7 +34,7 @@ mod state;
 
 pub use access::{
     AccessLink, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Endpoint, LinkKey, LinkUse, MAX_ACCESS_LINKS,
-    MAX_LEASE_MS, MAX_LINK_NAME, MAX_RATE, MIN_LEASE_MS,
+    MAX_LEASE_MS, MAX_LINK_NAME, MAX_RATE, MIN_LEASE_MS, OutOfProfile, check_link_name,
 };
 pub use command::{Command, MAX_RENEWALS, Refusal, Reply};
 pub use config::{
@@ -43,10 +43,11 @@ pub use config::{
 };
 pub use dampening::{Dampening, Flap, MAX_FLAPPING, Penalty};
 pub use fingerprint::{Fingerprint, FingerprintError};
+pub(crate) use free::Free;
 pub use gateway::{Gateway, Latency, LatencySample, MAX_GATEWAY_NAME, MAX_GATEWAYS, NodeId, SwitchOwner, is_news};
 pub use journal::{Change, MAX_JOURNAL};
 pub use lease::{LeaseKind, MAX_WAITING, WAIT_GRACE_MS};
-pub use metalink::{Claim, Limit, MAX_METALINKS, Metalink, MetalinkId, Owner};
+pub use metalink::{Claim, Limit, MAX_GIVE_BACK_REASON, MAX_METALINKS, Metalink, MetalinkId, Owner};
 pub use metanet::{Admission, MAX_LISTED, MAX_METANET_NAME, MAX_METANETS, Metanet, MetanetUse};
 pub use numbers::{Cell, MAX_RESTING, METALINK_CELLS, MLI_REST_MS, Mli};
 pub use prefix::{Ipv4Prefix, PrefixError};

@@ -35,31 +35,40 @@ pub(super) struct Numbers {
     pub(super) last_cell: u32,
     /// MLIs that rest, by when they have (ms since the Unix epoch), and whose they were.
     pub(super) resting: BTreeMap<(u64, Mli), Owner>,
-    /// The last request of owners whose MLIs rest, and until when it counts: a claim that was overtaken by the end of
-    /// its metalink makes no new one.
-    pub(super) requests: BTreeMap<Owner, (u64, u64)>,
+    /// What was last of owners whose MLIs rest: a claim that was overtaken by the end of its metalink makes no new one.
+    pub(super) gone: BTreeMap<Owner, Gone>,
+}
+
+/// A metalink that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gone {
+    /// The last claim's number.
+    pub(super) request: u64,
+    /// Until when it counts, ms since the Unix epoch.
+    until: u64,
+    /// Why its gateway gave it back, if it could not be programmed.
+    pub(super) why: Option<String>,
 }
 
 impl Numbers {
-    /// The last request of an owner whose metalink went lately.
-    pub(super) fn last_request(&self, owner: &Owner, now: u64) -> Option<u64> {
-        let &(request, until) = self.requests.get(owner)?;
-        (now < until).then_some(request)
+    /// The owner's metalink that went lately.
+    pub(super) fn lately_gone(&self, owner: &Owner, now: u64) -> Option<&Gone> {
+        self.gone.get(owner).filter(|gone| now < gone.until)
     }
 
     /// Lets the MLI of a metalink that is gone rest.
-    pub(super) fn rest(&mut self, now: u64, mli: Mli, owner: Owner, request: u64) {
+    pub(super) fn rest(&mut self, now: u64, mli: Mli, owner: Owner, request: u64, why: Option<String>) {
         let until = now.saturating_add(MLI_REST_MS);
         self.resting.insert((until, mli), owner);
-        self.requests.insert(owner, (request, until));
+        self.gone.insert(owner, Gone { request, until, why });
     }
 
     /// An MLI that has rested.
     fn wake(&mut self, now: u64) -> Option<Mli> {
         let (&(until, mli), &owner) = self.resting.first_key_value().filter(|((until, _), _)| *until <= now)?;
         self.resting.remove(&(until, mli));
-        if self.requests.get(&owner).is_some_and(|&(_, until)| until <= now) {
-            self.requests.remove(&owner);
+        if self.gone.get(&owner).is_some_and(|gone| gone.until <= now) {
+            self.gone.remove(&owner);
         }
         Some(mli)
     }

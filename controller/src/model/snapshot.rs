@@ -13,7 +13,7 @@ use super::state::State;
 use super::{Destination, MAX_DESTINATIONS, MAX_REGISTRATIONS, Model};
 
 /// The version that this program writes, and the only one that it reads.
-pub const SNAPSHOT_VERSION: u8 = 12;
+pub const SNAPSHOT_VERSION: u8 = 13;
 const HEADER: usize = 5;
 
 /// Why bytes are not a snapshot.

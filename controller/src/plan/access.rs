@@ -7,11 +7,12 @@ use dmux_tables::{AccessLinkIndex, PortId, VlanId};
 use serde::{Deserialize, Serialize};
 
 use super::site::{PortRole, SiteConfig, SiteError, value};
+use crate::model::check_link_name;
 
-/// The longest name of an access link, in bytes.
-const MAX_NAME: usize = 64;
 /// VLAN ids that a frame can be tagged with: 0 says "no VLAN" and 4095 is reserved (IEEE 802.1Q, 9.6).
 const MAX_VID: u16 = 4094;
+/// The smallest MTU: what IPv4 needs (RFC 791).
+const MIN_MTU: u16 = 68;
 /// Of priority code points and of egress queues.
 const MAX_PRIORITY: u8 = 7;
 
@@ -19,7 +20,7 @@ const MAX_PRIORITY: u8 = 7;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessLink {
-    /// Its name, for people; unique at the site.
+    /// Its name, unique at the site: what capacity is promised under (`dmux access-link put`).
     pub name: String,
     /// Its ports, all with role `access`.
     pub ports: Vec<u16>,
@@ -31,6 +32,14 @@ pub struct AccessLink {
     pub pcp: u8,
     /// Egress queue of provisioned metalinks, 0 to 7: the higher is served first. A switch without queues has 0 only.
     pub queue: u8,
+    /// The largest metaframe, in bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+}
+
+/// What Ethernet carries, less the substrate header.
+fn default_mtu() -> u16 {
+    1_496
 }
 
 impl AccessLink {
@@ -59,9 +68,7 @@ pub(super) fn check(site: &SiteConfig) -> Result<(), SiteError> {
     let mut link_of: BTreeMap<u16, &str> = BTreeMap::new();
     for (at, link) in site.access_links.iter().enumerate() {
         let key = |field: &str| format!("access_links[{at}].{field}");
-        if link.name.is_empty() || link.name.len() > MAX_NAME {
-            return Err(value(key("name"), format!("give a name of 1 to {MAX_NAME} bytes")));
-        }
+        check_link_name(&link.name).map_err(|why| value(key("name"), why))?;
         if site.access_links[..at].iter().any(|other| other.name == link.name) {
             return Err(value(key("name"), format!("another access link is called `{}`, too", link.name)));
         }
@@ -90,6 +97,9 @@ pub(super) fn check(site: &SiteConfig) -> Result<(), SiteError> {
         if link.provisioned_vid == link.multipoint_vid {
             let why = format!("{} is the provisioned VLAN; provisioned traffic needs its own", link.multipoint_vid);
             return Err(value(key("multipoint_vid"), why));
+        }
+        if link.mtu < MIN_MTU {
+            return Err(value(key("mtu"), format!("{} is below {MIN_MTU}; no metanet could use that", link.mtu)));
         }
         for (field, priority) in [("pcp", link.pcp), ("queue", link.queue)] {
             if priority > MAX_PRIORITY {

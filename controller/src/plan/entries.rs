@@ -4,17 +4,19 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dmux_tables::{
     AccessLinkIndex, AccessPortAction, AccessPortKey, AccessVlanAction, AccessVlanKey, BucketAction, BucketKey,
-    DemuxAction, DemuxKey, Ipv4RouteAction, Ipv4RouteKey, LanForwardAction, LanForwardKey, LanSourceAction,
-    LanSourceKey, LocalServiceAction, LocalServiceKey, MulticastGroup, NexthopAction, NexthopIndex, NexthopKey, PortId,
-    PortRole, PortRoleAction, PortRoleKey, Prefix, Priority, ProbePeerAction, ProbePeerKey, PuntAction, PuntKey,
-    ReturnSourceAction, ReturnSourceKey, RouterAction, RouterKey, ServiceSourceAction, ServiceSourceKey,
-    SourceGuardAction, SourceGuardKey, Ternary, VlanId,
+    DemuxAction, DemuxKey, EndpointAction, EndpointIndex, EndpointKey, Ipv4RouteAction, Ipv4RouteKey, LanForwardAction,
+    LanForwardKey, LanSourceAction, LanSourceKey, LocalServiceAction, LocalServiceKey, MetalinkRxAction, MetalinkRxKey,
+    MetalinkTxAction, MetalinkTxKey, Mli, MulticastGroup, NexthopAction, NexthopIndex, NexthopKey, OutOfProfile,
+    PortId, PortRole, PortRoleAction, PortRoleKey, Prefix, Priority, ProbePeerAction, ProbePeerKey, PuntAction,
+    PuntKey, ReturnSourceAction, ReturnSourceKey, RouterAction, RouterKey, ServiceSourceAction, ServiceSourceKey,
+    SharedMliAction, SharedMliKey, SourceGuardAction, SourceGuardKey, Ternary, VlanId,
 };
 use dmux_wire::{DMUX_PORT, GatewayId, MacAddr, ProbeType, PuntReason, ServiceIndex, ShimKind};
 
+use super::metalinks::Place;
 use super::next_hops::Target;
 use super::{Entry, Key};
-use crate::model::{Destination, Ipv4Prefix, RegistrationKey, RouterIndex, SetId};
+use crate::model::{Destination, Ipv4Prefix, Metalink, RegistrationKey, RouterIndex, SetId};
 use crate::selection::Side;
 use crate::stations::Station;
 
@@ -44,6 +46,11 @@ pub(super) fn access_vlan(link: AccessLinkIndex, vid: VlanId, action: AccessVlan
     (AccessVlanKey { link, vid }, action).into()
 }
 
+/// An MLI of the multipoint VLAN.
+pub(super) fn shared_mli(link: AccessLinkIndex, mli: Mli) -> Entry {
+    (SharedMliKey { link, mli }, SharedMliAction::Shared).into()
+}
+
 /// Where a station sends from, and where frames to it go.
 pub(super) fn station(station: &Station, port: PortId) -> [Entry; 2] {
     let &Station { link, vid, mac } = station;
@@ -51,6 +58,45 @@ pub(super) fn station(station: &Station, port: PortId) -> [Entry; 2] {
         (LanSourceKey { port, vid, src: mac }, LanSourceAction::KnownSource).into(),
         (LanForwardKey { link, vid, dst: mac }, LanForwardAction::ToPort { port }).into(),
     ]
+}
+
+/// Whose MLIs count of what an endpoint sends.
+pub(super) fn endpoint(port: PortId, mac: MacAddr, endpoint: EndpointIndex) -> Entry {
+    (EndpointKey { port, src: mac }, EndpointAction::SetEndpoint { endpoint }).into()
+}
+
+pub(super) fn endpoint_key(port: PortId, mac: MacAddr) -> Key {
+    EndpointKey { port, src: mac }.into()
+}
+
+/// The control MLI of an endpoint.
+pub(super) fn metalink_control(endpoint: EndpointIndex, cell: u32) -> Entry {
+    (MetalinkRxKey { endpoint, mli: Mli::CONTROL }, MetalinkRxAction::MetalinkControl { cell }).into()
+}
+
+/// A metalink in both directions; `None` for a number that no MLI has.
+pub(super) fn metalink(
+    metalink: &Metalink,
+    endpoint: EndpointIndex,
+    place: &Place,
+    police: OutOfProfile,
+) -> Option<[Entry; 2]> {
+    let (mli, cell) = (Mli::new(metalink.mli.0)?, u32::from(metalink.cell.0));
+    let Destination { protocol, provider } = metalink.metanet;
+    let tx = MetalinkTxAction::SendMetalink {
+        port: place.port,
+        src_mac: place.mac,
+        dst_mac: metalink.endpoint.mac,
+        vid: place.vid,
+        pcp: place.pcp,
+        queue: place.queue,
+        mtu: place.mtu,
+        cell,
+    };
+    Some([
+        (MetalinkRxKey { endpoint, mli }, MetalinkRxAction::Metalink { protocol, provider, cell, police }).into(),
+        (MetalinkTxKey { gateway: metalink.link.gateway, mli, protocol }, tx).into(),
+    ])
 }
 
 pub(super) fn deny_source(prefix: Ipv4Prefix) -> Entry {

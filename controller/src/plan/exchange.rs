@@ -8,7 +8,7 @@ use dmux_wire::PuntReason;
 use thiserror::Error;
 
 use super::work::Update;
-use super::{Entry, Fixture, FixtureKey, Key, PuntRate};
+use super::{Entry, Fixture, FixtureKey, Key, MeterRate, PuntRate};
 
 /// How a reconciler works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct Foreign {
 pub struct ReadBack {
     /// Entries of our tables, by key.
     pub entries: BTreeMap<Key, Entry>,
+    /// The meters of those entries that have one, as the target programmed them; what is none of ours reads as all zeros.
+    pub meters: BTreeMap<Key, MeterRate>,
     /// What we cannot have written.
     pub foreign: Vec<Foreign>,
     /// Meter cells that are configured.
@@ -64,6 +66,14 @@ pub struct UpdateError {
     pub code: i32,
     /// What the switch says.
     pub message: String,
+}
+
+impl UpdateError {
+    /// Whether the same update can be expected to be refused again, as there is no room for it or the switch has no use for it
+    /// (INVALID_ARGUMENT, RESOURCE_EXHAUSTED, OUT_OF_RANGE, UNIMPLEMENTED).
+    pub fn is_permanent(&self) -> bool {
+        matches!(self.code, 3 | 8 | 11 | 12)
+    }
 }
 
 /// What came of an action, or happened by itself.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use dmux_tables::{AccessVlanAction, VlanId};
+use dmux_tables::{AccessVlanAction, Mli, VlanId};
 use dmux_wire::{GatewayId, MacAddr};
 
 use super::next_hops::NextHopCells;
@@ -27,6 +27,7 @@ pub(super) fn section(site: &SiteConfig, model: &Model, own: GatewayId) -> BTree
     let mut section = Section::default();
     section.ports(site);
     section.access_vlans(site);
+    section.shared_mlis(site, model);
     section.routes(site);
     section.put(entries::punt_arp());
     for martian in MARTIANS {
@@ -76,6 +77,13 @@ impl Section {
                 // `SiteConfig::check` refuses what is no VLAN id.
                 self.extend(VlanId::new(vid).map(|vid| entries::access_vlan(index, vid, action)));
             }
+        }
+    }
+
+    /// Metanets that are on multipoint VLANs are on those of all access links.
+    fn shared_mlis(&mut self, site: &SiteConfig, model: &Model) {
+        for (link, _) in site.links() {
+            self.extend(model.shared_mlis().filter_map(|(_, mli)| Some(entries::shared_mli(link, Mli::new(mli.0)?))));
         }
     }
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddrV4;
 
-use dmux_tables::{BucketAction, DemuxAction, RouterAction, RouterIndex, SetId};
+use dmux_tables::{BucketAction, DemuxAction, EndpointAction, RouterAction, RouterIndex, SetId};
 use dmux_wire::{GatewayId, ProtocolId};
 
+use super::endpoints::Numbering;
 use super::{Entry, entries};
-use crate::model::{Destination, Model, RegistrationKey};
+use crate::model::{Destination, Endpoint, Model, RegistrationKey};
 use crate::selection::{Choice, Chosen, Owners, Selection, Side};
 
 /// The choices, and who has which buckets. What cannot be told (a router that is not registered any more) is left out.
@@ -36,6 +37,16 @@ pub(super) fn selection<'a>(model: &Model, held: impl Iterator<Item = &'a Entry>
         .into_iter()
         .filter_map(|(destination, action)| Some((destination, found.chosen(model, destination, action)?)))
         .collect()
+}
+
+/// The numbers of endpoints.
+pub(super) fn numbering<'a>(held: impl Iterator<Item = &'a Entry>) -> Numbering {
+    Numbering::of(held.filter_map(|entry| match entry {
+        Entry::Endpoint(key, EndpointAction::SetEndpoint { endpoint }) => {
+            Some((Endpoint { port: key.port.get(), mac: key.src }, *endpoint))
+        }
+        _ => None,
+    }))
 }
 
 #[derive(Default)]

@@ -9,11 +9,13 @@
 //! ```
 
 mod access;
+mod endpoints;
 mod entries;
 mod exchange;
 mod fixtures;
 mod gateway;
 mod held;
+mod metalinks;
 mod next_hops;
 mod planner;
 mod rates;
@@ -29,10 +31,12 @@ use dmux_wire::PuntReason;
 
 pub use access::AccessLink;
 pub use dmux_tables::{AnyEntry as Entry, AnyKey as Key};
+pub use endpoints::MAX_ENDPOINTS;
 pub use exchange::{Action, Event, Foreign, ReadBack, ReconcilerOptions, State, Status, UpdateError};
 pub use fixtures::{DIGESTS, DigestRate, Fixture, FixtureKey, STATION_DIGESTS};
+pub use metalinks::Unfit;
 pub use planner::Planner;
-pub use rates::{DEFAULT_PUNT_RATES, PuntRate};
+pub use rates::{CONTROL_RATE, DEFAULT_PUNT_RATES, METALINK_BURST, MeterRate, PuntRate};
 pub use reconcile::Reconciler;
 pub use site::{MAX_ROUTES, NextHop, Port, PortRole, Route, SiteConfig, SiteError};
 pub use work::{Update, diff};
@@ -44,6 +48,8 @@ use crate::selection::{Local, Selection};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     entries: BTreeMap<Key, Entry>,
+    /// The meters of those entries that have one.
+    meters: BTreeMap<Key, MeterRate>,
     punt_rates: BTreeMap<PuntReason, PuntRate>,
     fixtures: BTreeMap<FixtureKey, Fixture>,
     /// The sets in `bucket` that hold the next choice of a destination: nothing refers to them yet.
@@ -55,6 +61,11 @@ impl Plan {
     /// The entries, by key.
     pub fn entries(&self) -> &BTreeMap<Key, Entry> {
         &self.entries
+    }
+
+    /// The rates of the meters of those entries that have one.
+    pub fn meters(&self) -> &BTreeMap<Key, MeterRate> {
+        &self.meters
     }
 
     /// The rate of each punt reason's meter.

@@ -3,10 +3,11 @@
 //! | change | touches |
 //! | --- | --- |
 //! | a registration | its `router` and `return_source`; `demux` and `bucket` of the two destinations that it serves |
-//! | a gateway, the configuration | the entries of `gateway.rs`; with the configuration, all destinations |
+//! | a gateway, the configuration, a shared MLI | the entries of `gateway.rs`; with the configuration, all destinations |
 //! | a round trip, a coordinate, a gateway's reachability | those destinations whose choice changes |
 //! | a router's death, revival or draining | the two destinations that it serves |
 //! | a station of an access LAN | its two entries |
+//! | a metalink, an endpoint that attaches | the entries of `metalinks.rs` for it |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,11 +15,13 @@ use std::sync::Arc;
 use dmux_tables::PortId;
 use dmux_wire::PuntReason;
 
+use super::endpoints::Numbering;
 use super::held;
+use super::metalinks::Metalinks;
 use super::served::Served;
 use super::work::differing;
-use super::{DEFAULT_PUNT_RATES, Delta, Entry, Key, Plan, SiteConfig, entries, fixtures, gateway};
-use crate::model::{Change, Destination, Model, Registered, RegistrationKey, RouterIndex};
+use super::{DEFAULT_PUNT_RATES, Delta, Entry, Key, MeterRate, Plan, SiteConfig, entries, fixtures, gateway};
+use crate::model::{Change, Destination, Mli, Model, Registered, RegistrationKey, RouterIndex};
 use crate::selection::{Distances, Local, Selection};
 use crate::stations::Station;
 
@@ -40,7 +43,8 @@ pub struct Planner {
     planned: BTreeMap<RegistrationKey, Planned>,
     pub(super) served: BTreeMap<Destination, Served>,
     pub(super) plan: Plan,
-    delta: Delta,
+    pub(super) metalinks: Metalinks,
+    pub(super) delta: Delta,
     /// What is put and removed goes into `delta`.
     tells: bool,
 }
@@ -48,6 +52,17 @@ pub struct Planner {
 impl Planner {
     /// Plans in full. `previous` carries the hysteresis of an earlier planner, if there was one.
     pub fn new(site: SiteConfig, model: &Model, local: Local, previous: &Selection) -> Self {
+        Self::resume(site, model, local, previous, Numbering::default())
+    }
+
+    /// Plans in full, and goes on with the numbers that endpoints have.
+    pub(super) fn resume(
+        site: SiteConfig,
+        model: &Model,
+        local: Local,
+        previous: &Selection,
+        numbering: Numbering,
+    ) -> Self {
         let rate = |(reason, default): (PuntReason, _)| (reason, site.punt_rate(reason, default));
         let punt_rates = DEFAULT_PUNT_RATES.into_iter().map(rate).collect();
         let mut planner = Self {
@@ -57,6 +72,7 @@ impl Planner {
             planned: BTreeMap::new(),
             served: BTreeMap::new(),
             plan: Plan { punt_rates, fixtures: fixtures::of(&site), applied: model.applied(), ..Plan::default() },
+            metalinks: Metalinks::new(&site, numbering),
             delta: Delta::default(),
             tells: false,
             site,
@@ -66,6 +82,7 @@ impl Planner {
         for (station, port) in planner.local.stations.clone().iter() {
             planner.plan_station(station, None, Some(*port));
         }
+        planner.plan_metalinks(model);
         for registered in model.registrations() {
             planner.plan_router(registered);
         }
@@ -83,6 +100,12 @@ impl Planner {
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Another one that planned in full from the same observations, choices and numbers: the same, if this one is right.
+    pub fn afresh(&self, model: &Model) -> Self {
+        let numbering = self.metalinks.numbering().clone();
+        Self::resume(self.site.clone(), model, self.local.clone(), &self.selection, numbering)
     }
 
     /// What is chosen for each destination.
@@ -160,6 +183,12 @@ impl Planner {
                     self.plan_station(station, old.stations.get(station).copied(), now.get(station).copied());
                 }
             }
+            if !Arc::ptr_eq(&old.attached, &self.local.attached) {
+                let now = self.local.attached.clone();
+                for endpoint in old.attached.symmetric_difference(&now) {
+                    self.plan_endpoint(*endpoint);
+                }
+            }
         }
         self.perform(model, work);
         std::mem::take(&mut self.delta)
@@ -168,14 +197,20 @@ impl Planner {
     /// Plans anew from what a switch was found to hold, so that a controller that starts moves no client. For the first
     /// look at the switch: afterwards this planner's own memory is the better one.
     pub fn adopt<'a>(&mut self, model: &Model, held: impl Iterator<Item = &'a Entry>) -> Delta {
-        self.selection = held::selection(model, held);
-        let local = self.local.clone();
-        self.start_over(model, local)
+        let held: Vec<&Entry> = held.collect();
+        self.selection = held::selection(model, held.iter().copied());
+        let numbering = held::numbering(held.into_iter());
+        self.start_over_with(model, self.local.clone(), numbering)
     }
 
     fn start_over(&mut self, model: &Model, local: Local) -> Delta {
-        let new = Self::new(self.site.clone(), model, local, &self.selection);
-        let keys = changed_keys(&self.plan.entries, &new.plan.entries);
+        self.start_over_with(model, local, self.metalinks.numbering().clone())
+    }
+
+    fn start_over_with(&mut self, model: &Model, local: Local, numbering: Numbering) -> Delta {
+        let new = Self::resume(self.site.clone(), model, local, &self.selection, numbering);
+        let mut keys = changed_keys(&self.plan.entries, &new.plan.entries);
+        keys.extend(changed_keys(&self.plan.meters, &new.plan.meters));
         *self = new;
         Delta { keys }
     }
@@ -183,6 +218,12 @@ impl Planner {
     fn perform(&mut self, model: &Model, work: Work) {
         if work.section {
             self.plan_section(model);
+        }
+        for mli in work.metalinks {
+            self.plan_metalink(model, mli);
+        }
+        if work.access_links {
+            self.plan_metalinks_anew(model);
         }
         let mut destinations: BTreeMap<Destination, BTreeSet<RegistrationKey>> = BTreeMap::new();
         for key in work.keys {
@@ -258,13 +299,23 @@ impl Planner {
     }
 
     pub(super) fn put(&mut self, entry: Entry) {
+        self.put_metered(entry, None);
+    }
+
+    pub(super) fn put_metered(&mut self, entry: Entry, meter: Option<MeterRate>) {
         let key = entry.key();
-        if self.plan.entries.insert(key, entry) != Some(entry) && self.tells {
+        let same_meter = match meter {
+            Some(rate) => self.plan.meters.insert(key, rate) == Some(rate),
+            None => self.plan.meters.remove(&key).is_none(),
+        };
+        let same = self.plan.entries.insert(key, entry) == Some(entry) && same_meter;
+        if !same && self.tells {
             self.delta.keys.insert(key);
         }
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
+        self.plan.meters.remove(key);
         if self.plan.entries.remove(key).is_some() && self.tells {
             self.delta.keys.insert(*key);
         }
@@ -279,6 +330,9 @@ struct Work {
     /// Every destination has to be looked at.
     all: bool,
     keys: BTreeSet<RegistrationKey>,
+    metalinks: BTreeSet<Mli>,
+    /// Every metalink has to be looked at.
+    access_links: bool,
 }
 
 impl Work {
@@ -299,7 +353,12 @@ impl Work {
                 }
                 Change::Coordinate(_) => work.distances = true,
                 Change::Latency(from, to) => work.distances |= from == own || to == own,
-                Change::Owner(_) | Change::Metalink(_) | Change::SharedMlis => {}
+                Change::SharedMlis => work.section = true,
+                Change::Metalink(id) if id.gateway == own => {
+                    work.metalinks.insert(id.mli);
+                }
+                Change::AccessLinks(gateway) => work.access_links |= gateway == own,
+                Change::Owner(_) | Change::Metalink(_) => {}
             }
         }
         work

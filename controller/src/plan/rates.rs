@@ -1,4 +1,6 @@
-//! How many frames of each punt reason a switch may send to its controller.
+//! Rates of meters: how many frames of each punt reason a switch may send to its controller, and what metalinks may carry.
+
+use std::time::Duration;
 
 use dmux_wire::PuntReason;
 use serde::{Deserialize, Serialize};
@@ -30,3 +32,70 @@ pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 9] = [
     (PuntReason::Discovery, rate(200, 100)),
     (PuntReason::MetalinkControl, rate(1_000, 500)),
 ];
+
+/// How long a metalink that was silent may catch up: its burst is what its rate is in this time, and [`LEAST_BURST`] at least.
+pub const METALINK_BURST: Duration = Duration::from_millis(20);
+/// Two of the longest frames (1500 bytes, tagged, with what the data plane counts more towards endpoints): with less, a meter
+/// would call a frame red that comes a moment early.
+const LEAST_BURST: u64 = 2 * 1_554;
+/// What an endpoint may send on its control MLI: a dozen messages a second.
+pub const CONTROL_RATE: MeterRate = MeterRate { bytes_per_second: 16_000, burst: 16_000 };
+
+/// A token bucket in bytes: committed and peak rate are the same, so a frame is either green or red.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MeterRate {
+    /// In the long run.
+    pub bytes_per_second: u64,
+    /// At once.
+    pub burst: u64,
+}
+
+impl MeterRate {
+    /// For a rate in bit/s: never less than that, and less than 8 bit/s more, as meters count bytes.
+    pub fn of_bits(rate: u64) -> Self {
+        let bytes_per_second = rate.div_ceil(8);
+        let burst = u128::from(bytes_per_second) * METALINK_BURST.as_nanos() / 1_000_000_000;
+        Self { bytes_per_second, burst: u64::try_from(burst).unwrap_or(u64::MAX).max(LEAST_BURST) }
+    }
+
+    /// In bit/s.
+    pub fn bits(&self) -> u64 {
+        self.bytes_per_second.saturating_mul(8)
+    }
+
+    /// Whether this is what some target may make of `wanted`: meters of hardware have mantissas of a few bits, and their bursts
+    /// are often powers of two.
+    pub fn rounds(&self, wanted: &Self) -> bool {
+        let off = self.bytes_per_second.abs_diff(wanted.bytes_per_second);
+        let bursts = wanted.burst / 2..=wanted.burst.saturating_mul(2);
+        off <= wanted.bytes_per_second / 16 && bursts.contains(&self.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_is_kept_to_the_last_bit() {
+        let rate = MeterRate::of_bits(15_000_001);
+        assert_eq!(rate, MeterRate { bytes_per_second: 1_875_001, burst: 37_500 });
+        assert_eq!(MeterRate::of_bits(1), MeterRate { bytes_per_second: 1, burst: LEAST_BURST });
+        let most = MeterRate::of_bits(crate::model::MAX_RATE);
+        assert!(i64::try_from(most.burst).is_ok() && most.bits() == crate::model::MAX_RATE);
+    }
+
+    #[test]
+    fn what_a_target_rounds_is_told_from_another_rate() {
+        let wanted = MeterRate::of_bits(100_000_000);
+        let near = MeterRate { bytes_per_second: 12_400_000, burst: 262_144 };
+        assert!(near.rounds(&wanted) && wanted.rounds(&wanted));
+        for other in [
+            MeterRate { bytes_per_second: 11_000_000, ..wanted },
+            MeterRate { burst: 1_000, ..wanted },
+            MeterRate { bytes_per_second: 0, ..wanted },
+        ] {
+            assert!(!other.rounds(&wanted), "{other:?}");
+        }
+    }
+}

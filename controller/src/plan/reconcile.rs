@@ -21,6 +21,8 @@ use super::{Action, Delta, Entry, Event, Key, Plan, ReadBack, ReconcilerOptions,
 
 /// Refusals that a status lists at most.
 const MAX_REPORTED: usize = 16;
+/// Refusals of one update after which no other answer is expected, whatever the reason.
+const HOPELESS: u32 = 6;
 /// google.rpc.Code values that say that our picture of the switch is wrong.
 const NOT_FOUND: i32 = 5;
 const ALREADY_EXISTS: i32 = 6;
@@ -30,6 +32,8 @@ struct Failure {
     attempts: u32,
     retry_at: Duration,
     why: String,
+    /// Trying again will not help.
+    permanent: bool,
 }
 
 /// What was asked of the caller, besides writes, and is not answered yet.
@@ -320,7 +324,7 @@ impl Reconciler {
 
     fn failure(&self, now: Duration, attempts: u32, why: String) -> Failure {
         let wait = self.options.retry_min.saturating_mul(1 << attempts.min(20)).min(self.options.retry_max);
-        Failure { attempts: attempts.saturating_add(1), retry_at: now + wait, why }
+        Failure { attempts: attempts.saturating_add(1), retry_at: now + wait, why, permanent: false }
     }
 
     fn read(&mut self, now: Duration, plan: &Plan, read: ReadBack, look: &Look) {
@@ -332,6 +336,9 @@ impl Reconciler {
             self.touched.extend(queue.iter().filter_map(|(_, item)| item.key()));
         }
         let believed = std::mem::replace(&mut self.actual, Actual::new(read));
+        if verifying {
+            self.actual.keep_wishes(&believed);
+        }
         self.actual.keep(&believed, &look.overtaken);
         let mut out_of_step = self.actual.out_of_step(plan);
         if let Some(writing) = &self.writing {
@@ -399,7 +406,8 @@ impl Reconciler {
                     surprised |= matches!(error.code, NOT_FOUND | ALREADY_EXISTS);
                     let attempts = self.failures.get(&item).map_or(0, |failure| failure.attempts);
                     let failure = self.failure(now, attempts, error.to_string());
-                    self.failures.insert(item, failure);
+                    let permanent = error.is_permanent() || failure.attempts >= HOPELESS;
+                    self.failures.insert(item, Failure { permanent, ..failure });
                 }
             }
         }
@@ -448,6 +456,19 @@ impl Reconciler {
     /// The entries that the switch is known to hold, by key.
     pub fn held(&self) -> &BTreeMap<Key, Entry> {
         self.actual.entries()
+    }
+
+    /// Whether the switch is known to hold these as planned, with their meters.
+    pub fn holds<'a>(&self, plan: &Plan, keys: impl IntoIterator<Item = &'a Key>) -> bool {
+        keys.into_iter().all(|key| self.actual.holds(plan, key))
+    }
+
+    /// Entries of these that the switch refuses, and will go on to refuse, each with its reason. Costs what is refused.
+    pub fn refused(&self) -> impl Iterator<Item = (&Key, &str)> {
+        self.failures.iter().filter(|(_, failure)| failure.permanent).filter_map(|(item, failure)| match item {
+            Item::Entry(key) => Some((key, failure.why.as_str())),
+            _ => None,
+        })
     }
 
     /// How many entries each table is known to hold, by its id.

@@ -16,12 +16,13 @@
 //! next_hops = ["upstream"]          # several share flows (ECMP)
 //!
 //! [[access_links]]                  # optional; its ports have role = "access"
-//! name = "floor 1"
+//! name = "floor-1"
 //! ports = [3, 4]
 //! provisioned_vid = 100
 //! multipoint_vid = 200
 //! pcp = 5
 //! queue = 7
+//! mtu = 1496                        # optional: the largest metaframe
 //!
 //! [punt_rates]                      # optional; what is not named keeps its default
 //! arp = { per_second = 500, burst = 100 }

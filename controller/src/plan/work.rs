@@ -18,15 +18,15 @@ use std::fmt;
 use dmux_tables::{BucketAction, BucketKey, DemuxAction, RouterKey};
 use dmux_wire::PuntReason;
 
-use super::{Entry, Fixture, FixtureKey, Foreign, Key, Plan, PuntRate, ReadBack};
+use super::{Entry, Fixture, FixtureKey, Foreign, Key, MeterRate, Plan, PuntRate, ReadBack};
 
 /// One update of a switch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Update {
-    /// The switch does not hold the key.
-    Insert(Entry),
-    /// The switch holds the key with another action.
-    Modify(Entry),
+    /// The switch does not hold the key. With the rate of its meter, if it has one.
+    Insert(Entry, Option<MeterRate>),
+    /// The switch holds the key with another action, or another rate.
+    Modify(Entry, Option<MeterRate>),
     /// The plan has no such key.
     Delete(Entry),
     /// Something in the switch that is not of our program's making.
@@ -76,10 +76,31 @@ impl fmt::Display for Item {
     }
 }
 
+/// A meter of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Metered {
+    /// What it was set to, as long as that is known.
+    wished: Option<MeterRate>,
+    /// What the target made of it.
+    programmed: MeterRate,
+}
+
+impl Metered {
+    /// Whether it is set to this, as well as the target can. A rate that was only read is taken at its word: it may be another's
+    /// that differs by as little as rounding does.
+    fn is(&self, planned: &MeterRate) -> bool {
+        match self.wished {
+            Some(wished) => wished == *planned && self.programmed.rounds(planned),
+            None => self.programmed == *planned,
+        }
+    }
+}
+
 /// What the switch is believed to hold.
 #[derive(Debug, Default)]
 pub(super) struct Actual {
     entries: BTreeMap<Key, Entry>,
+    meters: BTreeMap<Key, Metered>,
     /// How many of them each table has, by its id.
     counts: BTreeMap<u32, u64>,
     pub(super) foreign: BTreeMap<usize, Foreign>,
@@ -112,14 +133,29 @@ impl Actual {
             *counts.entry(entry.table_id()).or_default() += 1;
         }
         let foreign = read.foreign.into_iter().enumerate().collect();
-        Self { entries: read.entries, counts, foreign, rates: read.punt_rates, fixtures: read.fixtures }
+        let meters = read.meters.into_iter().map(|(key, programmed)| (key, Metered { wished: None, programmed }));
+        Self {
+            entries: read.entries,
+            meters: meters.collect(),
+            counts,
+            foreign,
+            rates: read.punt_rates,
+            fixtures: read.fixtures,
+        }
+    }
+
+    /// Takes from an earlier belief, which was right, what meters were set to.
+    pub(super) fn keep_wishes(&mut self, believed: &Self) {
+        for (key, meter) in &mut self.meters {
+            meter.wished = believed.meters.get(key).and_then(|before| before.wished);
+        }
     }
 
     /// Takes from an earlier belief what was read too early.
     pub(super) fn keep(&mut self, believed: &Self, keys: &BTreeSet<Key>) {
         for key in keys {
             match believed.entries.get(key) {
-                Some(entry) => self.insert(*entry),
+                Some(entry) => self.insert(*entry, believed.meters.get(key).copied()),
                 None => self.remove(key),
             }
         }
@@ -135,13 +171,18 @@ impl Actual {
         &self.counts
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry, meter: Option<Metered>) {
+        match meter {
+            Some(meter) => self.meters.insert(entry.key(), meter),
+            None => self.meters.remove(&entry.key()),
+        };
         if self.entries.insert(entry.key(), entry).is_none() {
             *self.counts.entry(entry.table_id()).or_default() += 1;
         }
     }
 
     fn remove(&mut self, key: &Key) {
+        self.meters.remove(key);
         if let Some(count) = self.entries.remove(key).and_then(|entry| self.counts.get_mut(&entry.table_id())) {
             *count -= 1;
         }
@@ -168,12 +209,13 @@ impl Actual {
                     Key::Bucket(key) if plan.backups.contains(&key.set) => BACKUP,
                     _ => MAKE + order,
                 };
+                let meter = plan.meters.get(key).copied();
                 match (self.entries.get(key), plan.entries.get(key)) {
                     (None, None) => None,
-                    (None, Some(new)) => Some((make, Update::Insert(*new))),
-                    (Some(old), Some(new)) if old == new => None,
-                    (Some(_), Some(new)) if self.is_ready(plan, new) => Some((FAIL_OVER, Update::Modify(*new))),
-                    (Some(_), Some(new)) => Some((make, Update::Modify(*new))),
+                    (None, Some(new)) => Some((make, Update::Insert(*new, meter))),
+                    (Some(_), Some(_)) if self.holds(plan, key) => None,
+                    (Some(_), Some(new)) if self.is_ready(plan, new) => Some((FAIL_OVER, Update::Modify(*new, meter))),
+                    (Some(_), Some(new)) => Some((make, Update::Modify(*new, meter))),
                     (Some(old), None) => Some((BREAK - order, Update::Delete(*old))),
                 }
             }
@@ -200,13 +242,20 @@ impl Actual {
         }
     }
 
-    fn holds(&self, plan: &Plan, key: &Key) -> bool {
-        plan.entries.get(key).is_some_and(|planned| self.entries.get(key) == Some(planned))
+    /// Whether the entry is there as planned, with its meter.
+    pub(super) fn holds(&self, plan: &Plan, key: &Key) -> bool {
+        plan.entries.get(key).is_some_and(|planned| self.entries.get(key) == Some(planned)) && self.meters(plan, key)
+    }
+
+    fn meters(&self, plan: &Plan, key: &Key) -> bool {
+        plan.meters.get(key).is_none_or(|planned| self.meters.get(key).is_some_and(|meter| meter.is(planned)))
     }
 
     /// Everything that is out of step.
     pub(super) fn out_of_step(&self, plan: &Plan) -> BTreeSet<(Phase, Item)> {
-        let keys = differing(&self.entries, &plan.entries).copied().map(Item::Entry);
+        let meters = plan.meters.keys().filter(|key| !self.meters(plan, key));
+        let keys: BTreeSet<_> = differing(&self.entries, &plan.entries).chain(meters).copied().collect();
+        let keys = keys.into_iter().map(Item::Entry);
         let rates = plan.punt_rates.keys().copied().map(Item::Rate);
         let foreign = self.foreign.keys().copied().map(Item::Foreign);
         let fixtures = differing(&self.fixtures, &plan.fixtures).copied().map(Item::Fixture);
@@ -233,7 +282,9 @@ impl Actual {
             (Item::Fixture(key), Update::DeleteFixture(_)) => {
                 self.fixtures.remove(key);
             }
-            (Item::Entry(_), Update::Insert(entry) | Update::Modify(entry)) => self.insert(entry),
+            (Item::Entry(_), Update::Insert(entry, meter) | Update::Modify(entry, meter)) => {
+                self.insert(entry, meter.map(|rate| Metered { wished: Some(rate), programmed: rate }));
+            }
             (Item::Entry(key), Update::Delete(_)) => self.remove(key),
             _ => {}
         }

@@ -16,7 +16,7 @@ use crate::api::v1::access_server::Access;
 use crate::api::v1::{self, GetRequest};
 use crate::model::{
     AccessLink, Admission, Claim, Command, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Destination, Endpoint,
-    LinkKey, MAX_LINK_NAME, Metalink, MetalinkId, Metanet, Mli, Model, Refusal, Reply,
+    LinkKey, MAX_LINK_NAME, Metalink, MetalinkId, Metanet, Mli, Model, OutOfProfile, Refusal, Reply,
 };
 
 /// Metalinks on a page at most: a page stays below gRPC's 4 MiB.
@@ -224,6 +224,10 @@ fn link_of(wanted: &v1::AccessLink) -> Result<AccessLink, String> {
         short_lease_ms: or(wanted.short_lease_ms, DEFAULT_SHORT_LEASE_MS),
         long_lease_ms: or(wanted.long_lease_ms, DEFAULT_LONG_LEASE_MS),
         authenticate: wanted.authenticate,
+        out_of_profile: match wanted.out_of_profile.as_str() {
+            "" => OutOfProfile::default(),
+            name => name.parse()?,
+        },
     })
 }
 
@@ -241,6 +245,7 @@ fn link_to_api(model: &Model, link: &AccessLink) -> v1::AccessLink {
         waiting: promised.waiting,
         metalinks: promised.metalinks as u64,
         authenticate: link.authenticate,
+        out_of_profile: link.out_of_profile.to_string(),
     }
 }
 
@@ -320,6 +325,7 @@ fn status_of(refusal: &Refusal) -> Status {
         | R::MlisRest { .. }
         | R::NoRoom { .. } => Code::ResourceExhausted,
         R::NotAdmitted(_) => Code::PermissionDenied,
+        R::NotProgrammed(_) => Code::Aborted,
         _ => Code::FailedPrecondition,
     };
     let mut status = Status::new(code, refusal.to_string());

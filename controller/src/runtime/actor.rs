@@ -256,6 +256,7 @@ impl Actor {
 
         wake = self.tick_endpoints(now).map_or(wake, |due| wake.min(due));
         self.plan_stations();
+        self.plan_endpoints();
         if let Action::Wait { until } = self.reconcile(now.mono) {
             wake = until.map_or(wake, |until| wake.min(until));
         }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use dmux_p4rt::client::{Session, SessionError, delete, insert, modify};
 use dmux_p4rt::p4::v1::entity::Entity as Kind;
 use dmux_p4rt::p4::v1::{self, CounterData, DirectCounterEntry, Index, MeterConfig, MeterEntry, TableEntry};
-use dmux_tables::{RouterKey, RouterTable, TABLES, Table, counters, meters, registers};
+use dmux_tables::{
+    MetalinkRxTable, MetalinkTxTable, RouterKey, RouterTable, TABLES, Table, counters, meters, registers,
+};
 use dmux_wire::{DropReason, PuntReason};
 
 use crate::api::v1::{DropCount, TableUse};
 use crate::explain::Lookup;
-use crate::plan::{Entry, Foreign, Key, PuntRate, ReadBack, Update, UpdateError};
+use crate::plan::{Entry, Foreign, Key, MeterRate, PuntRate, ReadBack, Update, UpdateError};
 use crate::stations;
 
 use super::fixtures;
@@ -34,13 +36,16 @@ impl From<&CounterData> for Counted {
 pub async fn read_back(session: &Session) -> Result<ReadBack, SessionError> {
     let mut read = ReadBack::default();
     for table in TABLES {
-        for entry in session.read_table(table.id).await? {
+        for entry in read_table(session, table.id).await? {
             // Entries that the program itself has are nobody's to delete.
             if entry.is_const {
                 continue;
             }
             match Entry::decode(&entry) {
                 Ok(ours) => {
+                    if let Some(config) = &entry.meter_config {
+                        read.meters.insert(ours.key(), meter_rate(config));
+                    }
                     read.entries.insert(ours.key(), ours);
                 }
                 Err(why) => read.foreign.push(Foreign { entry, why: why.to_string() }),
@@ -93,8 +98,8 @@ pub async fn write(session: &Session, updates: Vec<Update>) -> Result<Vec<Result
 
 fn encode(update: Update) -> v1::Update {
     match update {
-        Update::Insert(entry) => insert(with_idle_timeout(entry)),
-        Update::Modify(entry) => modify(with_idle_timeout(entry)),
+        Update::Insert(entry, meter) => insert(whole(entry, meter)),
+        Update::Modify(entry, meter) => modify(whole(entry, meter)),
         Update::Delete(entry) => delete(entry.key().encode()),
         Update::DeleteForeign(foreign) => delete(without_action(foreign.entry)),
         Update::SetPuntRate(reason, rate) => modify(MeterEntry {
@@ -109,13 +114,13 @@ fn encode(update: Update) -> v1::Update {
     }
 }
 
-/// The switch tells when a station is silent; no other entry has a time.
-fn with_idle_timeout(entry: Entry) -> TableEntry {
+/// An entry with its meter and its time: the switch tells when a station is silent; no other entry has a time.
+fn whole(entry: Entry, meter: Option<MeterRate>) -> TableEntry {
     let idle_timeout_ns = match entry {
         Entry::LanSource(..) => i64::try_from(stations::IDLE.as_nanos()).unwrap_or(i64::MAX),
         _ => 0,
     };
-    TableEntry { idle_timeout_ns, ..entry.encode() }
+    TableEntry { idle_timeout_ns, meter_config: meter.map(rate_config), ..entry.encode() }
 }
 
 /// A deletion names the key only.
@@ -126,6 +131,31 @@ fn without_action(entry: TableEntry) -> TableEntry {
 fn meter_config(rate: PuntRate) -> MeterConfig {
     let (rate, burst) = (rate.per_second.into(), rate.burst.into());
     MeterConfig { cir: rate, cburst: burst, pir: rate, pburst: burst, ..Default::default() }
+}
+
+fn rate_config(rate: MeterRate) -> MeterConfig {
+    let signed = |n| i64::try_from(n).unwrap_or(i64::MAX);
+    let (cir, cburst) = (signed(rate.bytes_per_second), signed(rate.burst));
+    MeterConfig { cir, cburst, pir: cir, pburst: cburst, ..Default::default() }
+}
+
+/// All zeros for a configuration that is not one of ours, so that it differs from every plan.
+fn meter_rate(config: &MeterConfig) -> MeterRate {
+    let ours = config.cir == config.pir && config.cburst == config.pburst;
+    let number = |n| u64::try_from(n).ok().filter(|_| ours).unwrap_or(0);
+    MeterRate { bytes_per_second: number(config.cir), burst: number(config.cburst) }
+}
+
+/// All entries of a table, with their meters where it has any.
+async fn read_table(session: &Session, table_id: u32) -> Result<Vec<TableEntry>, SessionError> {
+    let metered = [MetalinkRxTable::TABLE_ID, MetalinkTxTable::TABLE_ID].contains(&table_id);
+    session
+        .read_table_with(TableEntry {
+            table_id,
+            meter_config: metered.then(MeterConfig::default),
+            ..Default::default()
+        })
+        .await
 }
 
 /// `None` for a configuration that is not one of ours, so that it differs from every plan.
@@ -212,10 +242,10 @@ mod tests {
     fn only_what_a_station_sends_has_an_idle_timeout() {
         let (port, vid, mac) = (PortId::of::<3>(), VlanId::new(0).unwrap(), MacAddr([2, 0, 0, 0, 0, 9]));
         let source = Entry::from((LanSourceKey { port, vid, src: mac }, LanSourceAction::KnownSource));
-        let encoded = with_idle_timeout(source);
+        let encoded = whole(source, None);
         assert_eq!(encoded.idle_timeout_ns, 300_000_000_000);
         assert_eq!(Entry::decode(&encoded), Ok(source), "which is no part of what is compared");
         let key = LanForwardKey { link: dmux_tables::AccessLinkIndex(1), vid, dst: mac };
-        assert_eq!(with_idle_timeout((key, LanForwardAction::ToPort { port }).into()).idle_timeout_ns, 0);
+        assert_eq!(whole((key, LanForwardAction::ToPort { port }).into(), None).idle_timeout_ns, 0);
     }
 }

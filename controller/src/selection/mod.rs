@@ -27,7 +27,7 @@ pub use owners::Owners;
 pub use pool::Pool;
 pub use watch::{MAX_WATCHED, watched};
 
-use crate::model::{Registered, Registration, RegistrationKey};
+use crate::model::{Endpoint, Registered, Registration, RegistrationKey};
 use crate::stations::Station;
 
 /// What this controller has seen itself, and nobody else need know.
@@ -52,6 +52,9 @@ pub struct Local {
     /// The stations of the access LANs, and the ports that they are behind. Shared, since it may be large and everything
     /// else here is small.
     pub stations: Arc<BTreeMap<Station, PortId>>,
+    /// Endpoints of access links that are attached: they may speak of metalinks. Those that have one are in the replicated
+    /// state, whether they are here or not.
+    pub attached: Arc<BTreeSet<Endpoint>>,
 }
 
 impl Local {
@@ -66,6 +69,7 @@ impl Local {
             learned: BTreeSet::new(),
             dampened: BTreeSet::new(),
             stations: Arc::default(),
+            attached: Arc::default(),
         }
     }
 

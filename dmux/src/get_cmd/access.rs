@@ -67,7 +67,8 @@ pub fn metalinks(list: &[Metalink], wide: bool) -> String {
 
 pub fn capacity(list: &[AccessLink], wide: bool) -> String {
     let header = ["GATEWAY", "LINK", "CAPACITY", "LONG-TERM", "SHORT-TERM", "FREE", "METALINKS"];
-    let more = ["ENDPOINT-MAXIMUM", "YIELDING", "WAITING", "SHORT-LEASE", "LONG-LEASE", "CERTIFICATES"];
+    let more =
+        ["ENDPOINT-MAXIMUM", "YIELDING", "WAITING", "SHORT-LEASE", "LONG-LEASE", "CERTIFICATES", "OUT-OF-PROFILE"];
     let mut t = Columns::new(&header, &more, wide);
     for l in list {
         let id = l.id.clone().unwrap_or_default();
@@ -88,6 +89,7 @@ pub fn capacity(list: &[AccessLink], wide: bool) -> String {
             format!("{} s", l.short_lease_ms / 1000),
             format!("{} s", l.long_lease_ms / 1000),
             if l.authenticate { "asked for".into() } else { "-".into() },
+            l.out_of_profile.clone(),
         ]);
     }
     t.text()

@@ -292,6 +292,14 @@ impl Gateway {
         Self::start_site(hosts, 200, 1000, access_port, &link)
     }
 
+    /// With hosts on two ports of such an access LAN, and one on port 3, which leads elsewhere.
+    pub fn start_access() -> Self {
+        let link = "[[site.access_links]]\nname = \"lan\"\nports = [1, 2]\nprovisioned_vid = 100\n\
+                    multipoint_vid = 200\npcp = 5\nqueue = 0\n";
+        let port = |port| if port == 3 { wan_port(port) } else { access_port(port) };
+        Self::start_site(3, 200, 1000, port, link)
+    }
+
     fn start_site(hosts: u16, keepalive: u32, expire_after: u32, port_config: fn(u16) -> String, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).display().to_string();

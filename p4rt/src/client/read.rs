@@ -61,8 +61,12 @@ impl Session {
 
     /// All entries of one table, or of every table with id 0. Default entries are not among them.
     pub async fn read_table(&self, table_id: u32) -> Result<Vec<TableEntry>, SessionError> {
-        let wildcard = Kind::TableEntry(TableEntry { table_id, ..Default::default() });
-        let entities = self.read(vec![wildcard.into()]).await?;
+        self.read_table_with(TableEntry { table_id, ..Default::default() }).await
+    }
+
+    /// Likewise, with those direct resources that are set in the request (§9.1.4).
+    pub async fn read_table_with(&self, wanted: TableEntry) -> Result<Vec<TableEntry>, SessionError> {
+        let entities = self.read(vec![wanted.into()]).await?;
         Ok(entities
             .into_iter()
             .filter_map(|e| match e.entity {

@@ -65,7 +65,7 @@ control ClientPresence(in headers_t hdr, inout metadata_t meta) {
 control CountRxRed(in metadata_t meta) {
     @name(".metalink_rx_red")
     @id(COUNTER_METALINK_RX_RED)
-    counter<bit<32>>(METALINK_CELLS, CounterType.packets_and_bytes) metalink_rx_red;
+    counter<bit<32>>(METALINK_RX_CELLS, CounterType.packets_and_bytes) metalink_rx_red;
 
     apply {
         metalink_rx_red.count(meta.cell);
@@ -92,7 +92,7 @@ struct violation_t {
 control ReportViolation(in headers_t hdr, in metadata_t meta) {
     @name(".last_report")
     @id(REGISTER_LAST_REPORT)
-    register<bit<32>, bit<32>>(METALINK_CELLS) last_report;
+    register<bit<32>, bit<32>>(METALINK_RX_CELLS) last_report;
 
     bit<32> now;
     bit<32> last;

@@ -101,13 +101,13 @@ async fn one_owner(model: &Model, nodes: &[Node], alive: &[usize]) -> Result<(),
 
 /// A gateway's plan is what state and observations imply, serves every living router, and is what its switch holds.
 async fn gateway_follows(world: &World, site: Site, node: &Node, model: &Model, alive: &[usize]) -> Result<(), String> {
-    let site_config = crate::node::site_config(world, site)?;
     let model = model.clone();
     let served: Vec<_> = alive.iter().copied().map(router::key).collect();
     let look = node.look(move |inside| {
         let planner = inside.planner;
-        let implied = Planner::new(site_config, &model, planner.local().clone(), planner.selection());
+        let implied = planner.afresh(&model);
         let same = implied.plan().entries() == planner.plan().entries()
+            && implied.plan().meters() == planner.plan().meters()
             && implied.plan().punt_rates() == planner.plan().punt_rates()
             && implied.selection() == planner.selection();
         let mut unserved = Vec::new();

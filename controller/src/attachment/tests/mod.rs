@@ -145,6 +145,7 @@ fn setup_with(change: impl FnOnce(&mut AccessLink)) -> Bench {
         short_lease_ms: SHORT_MS,
         long_lease_ms: 10 * SHORT_MS,
         authenticate: false,
+        out_of_profile: crate::model::OutOfProfile::Drop,
     };
     change(&mut link);
     bench.does(Command::PutGateway { at: 0, gateway });

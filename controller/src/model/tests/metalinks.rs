@@ -22,7 +22,8 @@ fn link_key(gateway: GatewayId, name: &str) -> LinkKey {
 fn access_link(gateway: GatewayId, name: &str, capacity: u64, endpoint_maximum: u64) -> AccessLink {
     let key = link_key(gateway, name);
     let (short_lease_ms, long_lease_ms) = (SHORT_MS, LONG_MS);
-    AccessLink { key, capacity, endpoint_maximum, short_lease_ms, long_lease_ms, authenticate: false }
+    let (authenticate, out_of_profile) = (false, OutOfProfile::Drop);
+    AccessLink { key, capacity, endpoint_maximum, short_lease_ms, long_lease_ms, authenticate, out_of_profile }
 }
 
 fn metanet(id: Destination, admission: Admission) -> Metanet {
@@ -326,7 +327,7 @@ fn mlis_rest_before_another_metalink_has_them_and_cells_do_not() {
     assert_eq!(log.granted(2_000 + MLI_REST_MS, claim(3, 10, 1)).mli, Mli(1));
     let cells: BTreeSet<_> = log.model.metalinks_from(std::ops::Bound::Unbounded).map(|m| m.cell).collect();
     assert_eq!(cells, [Cell(1), Cell(2)].into(), "the first one's comes last");
-    assert!(log.model.state.access.numbers[&G1].requests.is_empty(), "nothing rests, nothing is remembered");
+    assert!(log.model.state.access.numbers[&G1].gone.is_empty(), "nothing rests, nothing is remembered");
 }
 
 #[test]

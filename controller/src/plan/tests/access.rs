@@ -119,7 +119,7 @@ fn a_group_is_there_before_the_entries_that_flood_to_it_and_goes_after() {
     rig.run(&plan);
     assert_ordered(&plan, rig.switch.writes(), options().batch);
     let written: Vec<&Update> = rig.switch.writes().flatten().collect();
-    let floods = |update: &&Update| matches!(update, Update::Insert(entry) if entry_floods_to(entry).is_some());
+    let floods = |update: &&Update| matches!(update, Update::Insert(entry, _) if entry_floods_to(entry).is_some());
     let first = written.iter().position(floods).unwrap();
     let groups = written.iter().rposition(|update| matches!(update, Update::InsertFixture(_))).unwrap();
     assert!(groups < first, "{groups} and {first}");
@@ -185,9 +185,9 @@ fn access_links_that_cannot_be_are_named_by_their_key() {
     SiteConfig::parse(&text).unwrap();
     let first = |from: &str, to: &str| text.replacen(from, to, 1);
     for (text, key) in [
-        (first("name = \"floor 1\"", "name = \"\""), "access_links[0].name"),
-        (first("floor 1", &"x".repeat(65)), "access_links[0].name"),
-        (first("floor 2", "floor 1"), "access_links[1].name"),
+        (first("name = \"floor-1\"", "name = \"\""), "access_links[0].name"),
+        (first("floor-1", &"x".repeat(33)), "access_links[0].name"),
+        (first("floor-2", "floor-1"), "access_links[1].name"),
         (first("ports = [3, 4]", "ports = []"), "access_links[0].ports"),
         (first("ports = [3, 4]", "ports = [3, 4, 1]"), "access_links[0].ports"),
         (first("ports = [3, 4]", "ports = [3, 4, 6]"), "access_links[0].ports"),

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dmux_tables::PortId;
-use dmux_wire::{GatewayId, ServiceIndex};
+use dmux_wire::{GatewayId, ProtocolId, ServiceIndex};
 use proptest::prelude::*;
 
 use super::super::{Entry, Planner, entries, plan};
 use super::access::station;
+use super::metalinks::{claim, endpoint, put_link, put_metanet};
 use super::whole::reference;
 use super::{Log, OWN, P41, access_site, gateway, key, registration, site};
 use crate::model::{
-    Command, Config, Destination, Gateway, LatencySample, MAX_DESTINATIONS, Model, Policy, ProtocolConfig, RouterIndex,
+    Command, Config, Destination, Gateway, LatencySample, MAX_DESTINATIONS, MetalinkId, Mli, Model, OutOfProfile,
+    Policy, ProtocolConfig, RouterIndex,
 };
 use crate::selection::{Local, Selection, Side, select};
 
@@ -38,6 +40,10 @@ enum Step {
     Dampened(u16, bool),
     Station(u8, u16),
     Silent(u8),
+    Claim { n: u16, port: u16, link: u8, metanet: u16, rate: u64 },
+    Release(u32),
+    Policy(bool),
+    Attached(u16, bool),
     Catchup,
 }
 
@@ -65,6 +71,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (n, any::<bool>()).prop_map(|(n, held)| Step::Dampened(n, held)),
         2 => (0..4_u8, 3..6_u16).prop_map(|(n, port)| Step::Station(n, port)),
         1 => (0..4_u8).prop_map(Step::Silent),
+        3 => (0..6_u16, 3..7_u16, 0..3_u8, 0..2_u16, 1..30_u64)
+            .prop_map(|(n, port, link, metanet, rate)| Step::Claim { n, port, link, metanet, rate }),
+        2 => (1..8_u32).prop_map(Step::Release),
+        1 => any::<bool>().prop_map(Step::Policy),
+        2 => (0..6_u16, any::<bool>()).prop_map(|(n, attached)| Step::Attached(n, attached)),
         8 => Just(Step::Catchup),
     ]
 }
@@ -152,6 +163,28 @@ fn perform(step: &Step, log: &mut Log, local: &mut Local, sequence: u64) {
             Arc::make_mut(&mut local.stations).remove(&station(n));
             return;
         }
+        Step::Claim { n, port, link, metanet, rate } => {
+            let link = ["floor-1", "floor-2", "attic"][usize::from(link)];
+            let metanet = Destination::any(ProtocolId(41 + metanet));
+            for name in ["floor-1", "floor-2", "attic"] {
+                if log.model.access_links().all(|link| link.key.name != name) {
+                    log.apply(put_link(name, OutOfProfile::Drop));
+                }
+            }
+            log.apply(put_metanet(metanet, rate % 2 == 0));
+            claim(endpoint(n, port), link, metanet, rate, sequence)
+        }
+        Step::Release(mli) => Command::ReleaseMetalink { at, metalink: MetalinkId { gateway: OWN, mli: Mli(mli) } },
+        Step::Policy(drop) => put_link("floor-1", if drop { OutOfProfile::Drop } else { OutOfProfile::ReportOnly }),
+        Step::Attached(n, attached) => {
+            let (endpoint, known) = (endpoint(n, 3 + n % 3), Arc::make_mut(&mut local.attached));
+            if attached {
+                known.insert(endpoint)
+            } else {
+                known.remove(&endpoint)
+            };
+            return;
+        }
         Step::Catchup => return,
     };
     log.apply(command);
@@ -181,11 +214,18 @@ proptest! {
                     None => followed.remove(key),
                 };
             }
-            let (whole, selection) = plan(&log.model, &local, &site, &before);
+            let numbering = planner.metalinks.numbering().clone();
+            let whole = Planner::resume(site.clone(), &log.model, local.clone(), &before, numbering);
+            let (whole, selection) = whole.into_parts();
             prop_assert_eq!(&select(&log.model, &local, &before), planner.selection());
             prop_assert_eq!(&selection, planner.selection());
             prop_assert_eq!(&whole, planner.plan());
-            prop_assert_eq!(&reference(&log.model, &local, &site, &selection), planner.plan().entries());
+            let (metalinks, meters) = super::metalinks::reference(&log.model, &local, planner.plan());
+            prop_assert_eq!(&super::metalinks::of_metalinks(planner.plan()), &metalinks);
+            prop_assert_eq!(planner.plan().meters(), &meters);
+            let mut all = reference(&log.model, &local, &site, &selection);
+            all.extend(metalinks);
+            prop_assert_eq!(&all, planner.plan().entries());
             prop_assert_eq!(&followed, planner.plan().entries());
             prop_assert!(planner.observe(&log.model, local.clone()).is_empty(), "nothing happened, and yet");
         }

@@ -2,6 +2,7 @@
 
 mod access;
 mod incremental;
+mod metalinks;
 mod reconcile;
 mod rig;
 mod section;
@@ -57,7 +58,7 @@ role = "access"
 mac = "02:00:00:00:01:05"
 
 [[access_links]]
-name = "floor 1"
+name = "floor-1"
 ports = [3, 4]
 provisioned_vid = 100
 multipoint_vid = 200
@@ -65,7 +66,7 @@ pcp = 5
 queue = 7
 
 [[access_links]]
-name = "floor 2"
+name = "floor-2"
 ports = [5]
 provisioned_vid = 100
 multipoint_vid = 300

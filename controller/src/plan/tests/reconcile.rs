@@ -106,7 +106,7 @@ fn a_refused_update_is_shown_retried_with_back_off_and_never_taken_as_done() {
     assert!(status.detail.contains("table is full") && status.detail.contains("attempt 1"), "{}", status.detail);
 
     let attempts = |rig: &Rig| {
-        rig.switch.writes().flatten().filter(|u| matches!(u, Update::Insert(e) if e.key() == refused)).count()
+        rig.switch.writes().flatten().filter(|u| matches!(u, Update::Insert(e, _) if e.key() == refused)).count()
     };
     rig.run_for(&plan, Duration::from_secs(30));
     // 0.1 + 0.2 + … + 12.8 s is within 30 s; the tenth attempt would be at 51 s.

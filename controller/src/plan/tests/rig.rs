@@ -7,8 +7,8 @@ use dmux_tables::{AccessPortAction, MulticastGroup};
 use dmux_wire::PuntReason;
 
 use super::super::{
-    Action, Entry, Event, Fixture, FixtureKey, Foreign, Key, Plan, PuntRate, ReadBack, Reconciler, ReconcilerOptions,
-    State, Update, UpdateError, plan,
+    Action, Entry, Event, Fixture, FixtureKey, Foreign, Key, MeterRate, Plan, PuntRate, ReadBack, Reconciler,
+    ReconcilerOptions, State, Update, UpdateError, plan,
 };
 use super::{Log, OWN, access_site, registration};
 use crate::selection::{Local, Selection};
@@ -19,6 +19,7 @@ const RESOURCE_EXHAUSTED: i32 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Switch {
     pub(super) entries: BTreeMap<Key, Entry>,
+    pub(super) meters: BTreeMap<Key, MeterRate>,
     pub(super) foreign: Vec<Foreign>,
     pub(super) rates: BTreeMap<PuntReason, PuntRate>,
     pub(super) fixtures: BTreeMap<FixtureKey, Fixture>,
@@ -60,6 +61,7 @@ impl Switch {
     pub(super) fn read(&self) -> ReadBack {
         ReadBack {
             entries: self.entries.clone(),
+            meters: self.meters.clone(),
             foreign: self.foreign.clone(),
             punt_rates: self.rates.clone(),
             fixtures: self.fixtures.clone(),
@@ -80,21 +82,25 @@ impl Switch {
                 self.foreign.retain(|held| held != &**foreign);
                 return Ok(());
             }
-            Update::Insert(entry) | Update::Modify(entry) | Update::Delete(entry) => entry,
+            Update::Insert(entry, _) | Update::Modify(entry, _) | Update::Delete(entry) => entry,
         };
         let key = entry.key();
         if self.refuses.contains(&key) {
             return refuse(RESOURCE_EXHAUSTED, "table is full");
         }
         match (update, self.entries.contains_key(&key)) {
-            (Update::Insert(_), true) => return refuse(6, "exists"),
-            (Update::Modify(_) | Update::Delete(_), false) => return refuse(5, "no such entry"),
+            (Update::Insert(..), true) => return refuse(6, "exists"),
+            (Update::Modify(..) | Update::Delete(_), false) => return refuse(5, "no such entry"),
             _ => {}
         }
         if !self.forgets.contains(&key) {
             match update {
                 Update::Delete(_) => self.entries.remove(&key),
                 _ => self.entries.insert(key, *entry),
+            };
+            match update {
+                Update::Insert(_, Some(rate)) | Update::Modify(_, Some(rate)) => self.meters.insert(key, *rate),
+                _ => self.meters.remove(&key),
             };
         }
         Ok(())
@@ -124,6 +130,7 @@ impl Switch {
 
     pub(super) fn holds(&self, plan: &Plan) -> bool {
         self.entries == *plan.entries()
+            && self.meters == *plan.meters()
             && self.rates == *plan.punt_rates()
             && self.fixtures == *plan.fixtures()
             && self.foreign.is_empty()
@@ -244,8 +251,8 @@ pub(super) fn assert_ordered<'a>(plan: &Plan, batches: impl Iterator<Item = &'a 
                 Update::DeleteForeign(_) | Update::SetPuntRate(..) => 0,
                 Update::InsertFixture(_) | Update::ModifyFixture(_) => 0,
                 Update::DeleteFixture(_) => 2_000,
-                Update::Insert(Entry::Bucket(key, _)) if plan.backups.contains(&key.set) => 500,
-                Update::Insert(entry) | Update::Modify(entry) => 1 + u16::from(entry.stage()),
+                Update::Insert(Entry::Bucket(key, _), _) if plan.backups.contains(&key.set) => 500,
+                Update::Insert(entry, _) | Update::Modify(entry, _) => 1 + u16::from(entry.stage()),
                 Update::Delete(entry) => 1_000 - u16::from(entry.stage()),
             })
             .collect();

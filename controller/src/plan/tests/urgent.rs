@@ -34,7 +34,7 @@ fn failing_over_is_one_write_for_each_destination() {
     rig.reconciler.planned(&delta);
     rig.run(planner.plan());
     let writes: Vec<_> = rig.switch.writes().cloned().collect();
-    assert!(writes[0].iter().all(|update| matches!(update, Update::Modify(Entry::Demux(..)))), "{:?}", writes[0]);
+    assert!(writes[0].iter().all(|update| matches!(update, Update::Modify(Entry::Demux(..), _))), "{:?}", writes[0]);
     assert_eq!(writes[0].len(), destinations, "one update for each destination, before anything else");
     assert_eq!(writes.len(), 1, "and the routers of the gateway that is gone stay ready, should it come back");
     assert!(rig.switch.holds(planner.plan()));
@@ -63,7 +63,7 @@ fn a_lost_router_is_replaced_before_the_backups_are() {
     assert!(rig.switch.holds(planner.plan()));
     let first: Vec<_> = rig.switch.writes().next().unwrap().to_vec();
     let demux = entries::demux_router(Destination { protocol: super::P41, provider: ProviderId(7) }, RouterIndex(2));
-    assert_eq!(first, [Update::Modify(demux)], "the last one of provider 7 is in the switch already");
+    assert_eq!(first, [Update::Modify(demux, None)], "the last one of provider 7 is in the switch already");
     assert_ordered(planner.plan(), rig.switch.writes().skip(1), options().batch);
 }
 
@@ -126,7 +126,7 @@ impl Audited {
     fn failover(&mut self) -> Action {
         let action = self.next();
         let Action::Write(updates) = &action else { panic!("{action:?}") };
-        assert!(updates.iter().all(|update| matches!(update, Update::Modify(Entry::Demux(..)))), "{updates:?}");
+        assert!(updates.iter().all(|update| matches!(update, Update::Modify(Entry::Demux(..), _))), "{updates:?}");
         assert_eq!(updates.len(), self.log.model.destinations().len());
         action
     }
@@ -244,7 +244,7 @@ fn failing_over_waits_for_one_batch_of_many() {
     let written: Vec<_> = updates
         .iter()
         .map(|update| match update {
-            Update::Modify(entry @ Entry::Demux(..)) => entry.key(),
+            Update::Modify(entry @ Entry::Demux(..), _) => entry.key(),
             other => panic!("{other:?}"),
         })
         .collect();

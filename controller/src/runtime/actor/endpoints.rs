@@ -47,6 +47,15 @@ impl Actor {
         }
     }
 
+    /// Plans who is attached now, and who is not any more.
+    pub(super) fn plan_endpoints(&mut self) {
+        let changes = self.attachments.take_changes();
+        if !changes.is_empty() {
+            let delta = self.planner.attach(changes);
+            self.reconciler.planned(&delta);
+        }
+    }
+
     /// Answers once the switch has a metalink's entries.
     fn await_programmed(&mut self, token: Token) {
         let now = self.now();

@@ -56,6 +56,7 @@ fn steps() -> impl Strategy<Value = Step> {
         short_lease_ms: lease * 1_000,
         long_lease_ms: lease * 3_000,
         authenticate: false,
+        out_of_profile: OutOfProfile::Drop,
     });
     let put_metanet = (ids(), 0..50_u64, 0..5_u8).prop_map(|(id, up_to, denied)| Metanet {
         deny: [endpoint(denied).mac].into(),
