@@ -243,13 +243,14 @@ fn coordinates(list: &[Coordinate], wide: bool) -> String {
 
 fn switches(list: &[Switch], wide: bool) -> String {
     let header = ["GATEWAY", "SWITCH", "STATE", "ENTRIES", "REFUSED", "RESYNCS", "LAST RESYNC", "FULLEST", "DROPS"];
-    let more = ["EPOCH", "APPLIED", "PACKET-INS", "PACKET-OUTS", "TABLES"];
+    let more = ["EPOCH", "APPLIED", "PACKET-INS", "PACKET-OUTS", "ATTACHED", "ENDPOINTS", "TABLES"];
     let mut t = Columns::new(&header, &more, wide);
     let usage = |u: &TableUse| format!("{} {}/{}", u.table, u.entries, u.size);
     for s in list {
         let fuller = |a: &&TableUse, b: &&TableUse| (a.entries * b.size).cmp(&(b.entries * a.size));
         let fullest = s.tables.iter().filter(|u| u.size > 0).max_by(fuller).map_or_else(|| "-".into(), usage);
         let drops = s.drops.iter().map(|d| format!("{} {}", d.reason, d.packets)).collect::<Vec<_>>().join(", ");
+        let told = s.endpoints.iter().map(|e| format!("{} {}", e.what, e.count)).collect::<Vec<_>>().join(", ");
         t.row([
             s.gateway.to_string(),
             if s.endpoint.is_empty() { "-".into() } else { format!("{} #{}", s.endpoint, s.device_id) },
@@ -264,6 +265,8 @@ fn switches(list: &[Switch], wide: bool) -> String {
             s.applied.to_string(),
             s.packet_ins.to_string(),
             s.packet_outs.to_string(),
+            s.attached.to_string(),
+            if told.is_empty() { "-".into() } else { told },
             s.tables.iter().filter(|u| u.entries > 0).map(usage).collect::<Vec<_>>().join(", "),
         ]);
     }

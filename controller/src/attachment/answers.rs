@@ -97,6 +97,7 @@ impl Refusal {
             R::TooManyMetalinks(_) => new(C::Limit),
             R::MlisRest { retry_at } => Self { retry_after: until(*retry_at), ..new(C::Busy) },
             R::NoSuchMetalink | R::LeaseEnded { .. } => new(C::NoSuchMetalink),
+            R::NotProgrammed(_) => Self { retry_after: RETRY_AFTER, ..new(C::NotProgrammed) },
             R::Yields { until: end } => Self { retry_after: until(*end), ..new(C::Yields) },
             _ => Self::retry(C::ClusterUnavailable, why.to_string()),
         }

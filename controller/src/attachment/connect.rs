@@ -83,10 +83,10 @@ impl Attachments {
         metalink: Metalink,
     ) -> Result<Vec<Effect>, Dropped> {
         let (endpoint, subject) = (metalink.endpoint, Subject::Metanet(metalink.metanet));
-        let (id, request) = (metalink.id(), metalink.request);
+        let (id, owner, request) = (metalink.id(), metalink.owner(), metalink.request);
         let purpose = Purpose::Program(Box::new(metalink));
         let token = self.flights.begin(now.mono, Flight { asker, endpoint, subject, purpose })?;
-        Ok(vec![Effect::Await { token, metalink: id, request }])
+        Ok(vec![Effect::Await { token, metalink: id, owner, request }])
     }
 
     /// What the cluster made of a proposal.

@@ -56,7 +56,7 @@ use dmux_wire::metalink::{Kind, MetalinkError};
 use dmux_wire::{GatewayId, MacAddr, PuntReason, WireError};
 use thiserror::Error;
 
-use crate::model::{Command, Endpoint, LinkKey, MetalinkId, Model, Reply};
+use crate::model::{Command, Endpoint, LinkKey, MetalinkId, Model, Owner, Reply};
 use crate::plan::SiteConfig;
 use crate::punted::Outgoing;
 use crate::registration::{Authorities, Cookies, Now, Unavailable};
@@ -128,6 +128,8 @@ pub enum Effect {
         token: Token,
         /// Which.
         metalink: MetalinkId,
+        /// Whose.
+        owner: Owner,
         /// The number of the claim that is to be programmed.
         request: u64,
     },

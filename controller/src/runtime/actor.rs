@@ -3,6 +3,7 @@
 mod endpoints;
 mod lan;
 mod observations;
+mod programmed;
 mod punts;
 mod reports;
 
@@ -16,6 +17,7 @@ use dmux_wire::control::Kind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use self::programmed::Awaited;
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
 use super::metanet_api::Operators;
@@ -26,7 +28,7 @@ use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 use super::watchers::Hub;
 use super::{Input, Snapshot, SwitchClock, io, packets};
-use crate::api::v1::TableUse;
+use crate::api::v1::{EndpointCount, TableUse};
 use crate::attachment::{Attachments, AttachmentsConfig};
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
@@ -45,7 +47,7 @@ const BURST: usize = 256;
 const NO_ROUTE_LOG: Duration = Duration::from_secs(10);
 /// Between two looks at which gateways are to be watched: they look at every destination.
 const WATCH_EVERY: Duration = Duration::from_millis(500);
-/// Between two copies of the peers' figures for the operator API.
+/// Between two copies of the peers' and endpoints' figures for the operator API.
 const PEERS_EVERY: Duration = Duration::from_millis(200);
 /// Calls of the `Registry` service that may wait for an answer; each waits for one proposal at most.
 const MAX_CALLS: usize = 1024;
@@ -81,6 +83,10 @@ pub(super) struct Actor {
     /// Operators of metanets who listen.
     operators: Operators,
     renewals: Renewals,
+    /// Endpoints that wait for the switch.
+    awaited: Vec<Awaited>,
+    /// The plan, the switch or the replicated state moved since they were looked at.
+    recheck: bool,
     /// The planner knows what the switch was found to hold when this controller started.
     adopted: bool,
     /// Since when this controller knows of the routers that drain.
@@ -112,6 +118,8 @@ pub(super) struct Actor {
     /// The prober's version that was planned with.
     observed: u64,
     peers: Arc<BTreeMap<GatewayId, PeerView>>,
+    /// What endpoints were told.
+    endpoints: Arc<Vec<EndpointCount>>,
     next_peers: Duration,
     /// Where who watches hears.
     hub: Hub,
@@ -146,6 +154,8 @@ impl Actor {
             tables: Vec::new(),
             packet_ins: 0,
             packet_outs: 0,
+            attached: 0,
+            endpoints: Arc::default(),
             switch_clock: None,
         };
         Self {
@@ -155,6 +165,8 @@ impl Actor {
             ),
             operators: Operators::default(),
             renewals,
+            awaited: Vec::new(),
+            recheck: false,
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
             prober: Prober::new(config.timers.probes(), super::random_u64()),
             stations: Stations::new(&config.site),
@@ -184,6 +196,7 @@ impl Actor {
             next_watch: Duration::ZERO,
             observed: 0,
             peers: Arc::default(),
+            endpoints: Arc::default(),
             next_peers: Duration::ZERO,
             hub,
             probes,
@@ -336,7 +349,7 @@ impl Actor {
                     _ if generation != self.generation => return,
                     _ => {}
                 }
-                self.recount = true;
+                (self.recount, self.recheck) = (true, true);
                 if matches!(event, Event::Connected | Event::Disconnected { .. }) {
                     // It may be another switch, or have started anew.
                     self.switch_clock = None;
@@ -411,7 +424,7 @@ impl Actor {
         self.reconciler.planned(&delta);
         self.tell_choices(chosen);
         self.set_peers(self.clock.mono());
-        self.rewatch = true;
+        (self.rewatch, self.recheck) = (true, true);
         let now = self.now();
         let notices = self.store.read(|r| self.attachments.replicated_changed(now, &r.0));
         self.perform_for_endpoints(notices);
@@ -434,6 +447,7 @@ impl Actor {
         if now >= self.next_peers {
             self.next_peers = now + PEERS_EVERY;
             self.peers = Arc::new(self.prober.view());
+            self.endpoints = Arc::new(endpoints::counted(self.attachments.counts()));
         }
         let plan = self.planner.plan();
         let switch = self.reconciler.status();
@@ -449,6 +463,8 @@ impl Actor {
             tables: self.tables.clone(),
             packet_ins: self.packet_ins,
             packet_outs: self.packet_outs,
+            attached: self.attachments.len(),
+            endpoints: self.endpoints.clone(),
             switch_clock: self.switch_clock,
         });
     }

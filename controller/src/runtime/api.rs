@@ -104,6 +104,8 @@ impl Api {
             packet_ins: snapshot.packet_ins,
             packet_outs: snapshot.packet_outs,
             applied: snapshot.applied,
+            attached: snapshot.attached as u64,
+            endpoints: snapshot.endpoints.to_vec(),
         }
     }
 }

@@ -99,6 +99,9 @@ struct Snapshot {
     pub tables: Vec<crate::api::v1::TableUse>,
     pub packet_ins: u64,
     pub packet_outs: u64,
+    /// Endpoints that are attached.
+    pub attached: usize,
+    pub endpoints: Arc<Vec<crate::api::v1::EndpointCount>>,
     /// What the switch's clock said when it was last heard in this session.
     pub switch_clock: Option<SwitchClock>,
 }

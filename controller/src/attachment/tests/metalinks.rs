@@ -9,7 +9,7 @@ fn a_metalink_is_told_of_once_the_switch_has_it() {
     let mut station = bench.attached(3, 1);
     let wish = station.wish(VIDEO, 10, Lease::Short);
     assert_eq!(bench.sends(&mut station, &wish), Ok(vec![]));
-    let Some(Effect::Await { token, metalink, request }) = bench.effects.last().cloned() else { panic!("waits") };
+    let Some(Effect::Await { token, metalink, request, .. }) = bench.effects.last().cloned() else { panic!("waits") };
     assert_eq!((metalink, request), (MetalinkId { gateway: HERE, mli: Mli(1) }, 1));
     // Repeated meanwhile, with another nonce: the answer is to that.
     assert_eq!(bench.sends(&mut station, &wish), Ok(vec![]));

@@ -16,7 +16,7 @@ use dmux_wire::{CONTROL_MLI, Ethernet, MLI_DISCOVERY, ProtocolId, ProviderId, Su
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::*;
-use crate::model::{AccessLink, Admission, Destination, Gateway, LeaseKind, Metanet, Mli};
+use crate::model::{AccessLink, Admission, Destination, Gateway, LeaseKind, Metanet, Mli, OutOfProfile};
 use crate::punted::Egress;
 use crate::registration::tests::{Ca, signing_key, uri};
 
@@ -145,7 +145,7 @@ fn setup_with(change: impl FnOnce(&mut AccessLink)) -> Bench {
         short_lease_ms: SHORT_MS,
         long_lease_ms: 10 * SHORT_MS,
         authenticate: false,
-        out_of_profile: crate::model::OutOfProfile::Drop,
+        out_of_profile: OutOfProfile::Drop,
     };
     change(&mut link);
     bench.does(Command::PutGateway { at: 0, gateway });

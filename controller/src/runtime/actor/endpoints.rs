@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use dmux_tables::PortId;
 use dmux_wire::PuntReason;
+use dmux_wire::control::RefusalCode;
 
 use super::Actor;
-use crate::attachment::{Effect, Token};
+use crate::api::v1::EndpointCount;
+use crate::attachment::{Counts, Effect};
 use crate::registration::{Now, Unavailable};
 use crate::runtime::Input;
 use crate::runtime::metanet_api::{OperatorId, Said};
@@ -25,6 +27,7 @@ impl Actor {
     pub(super) fn tick_endpoints(&mut self, now: Now) -> Option<Duration> {
         let (effects, due) = self.store.read(|r| self.attachments.tick(now, &r.0));
         self.perform_for_endpoints(effects);
+        self.settle_awaited();
         due
     }
 
@@ -56,13 +59,6 @@ impl Actor {
         }
     }
 
-    /// Answers once the switch has a metalink's entries.
-    fn await_programmed(&mut self, token: Token) {
-        let now = self.now();
-        let effects = self.store.read(|r| self.attachments.programmed(now, &r.0, token, Ok(())));
-        self.perform_for_endpoints(effects);
-    }
-
     pub(super) fn perform_for_endpoints(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -83,10 +79,24 @@ impl Actor {
                         let _ = inputs.send(Input::Claimed(token, outcome)).await;
                     });
                 }
-                Effect::Await { token, .. } => self.await_programmed(token),
+                Effect::Await { token, metalink, owner, request } => {
+                    self.await_programmed(token, metalink, owner, request);
+                }
                 Effect::Ask(wish) => self.operators.ask(&wish),
                 Effect::Close(wish, closing) => self.operators.close(&wish, &closing),
             }
         }
     }
+}
+
+/// What endpoints were told, as operators read it.
+pub(super) fn counted(counts: &Counts) -> Vec<EndpointCount> {
+    let told = [("offer", counts.offers), ("attached", counts.attached), ("connected", counts.connected)];
+    let told = told.into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| (what.to_owned(), count));
+    let refused = counts.refused.iter().map(|(&code, &count)| {
+        let name = RefusalCode::try_from(code).unwrap_or_default().as_str_name();
+        (format!("refused {}", name.trim_start_matches("REFUSAL_CODE_")), count)
+    });
+    let dropped = counts.dropped.iter().map(|(name, &count)| (format!("dropped {name}"), count));
+    told.chain(refused).chain(dropped).map(|(what, count)| EndpointCount { what, count }).collect()
 }

@@ -1,0 +1,116 @@
+//! An endpoint, byte by byte, through a whole gateway: it discovers, attaches, and gets what the metanet's operator grants.
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use dmux_wire::metalink::{
+    self, Attach, AttachBody, Connect, Connected, Decoded, Discover, Kind, Lease, MetanetId, Offer, Release, Renew,
+};
+use dmux_wire::{CONTROL_MLI, Ethernet, MLI_DISCOVERY, MacAddr, ProtocolId, ProviderId, Substrate, Vlan, ethernet};
+use support::{GATEWAY_MAC, Gateway, host_mac, succeed, wait};
+
+const PORT: u16 = 1;
+const PROVISIONED: Vlan = Vlan { pcp: 5, dei: false, vid: 100 };
+const VOICE: MetanetId = MetanetId { protocol: ProtocolId(42), provider: ProviderId(1) };
+
+/// What `dmux metanet serve` decides with; ended with the test.
+struct Serving(std::process::Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn frame(vlan: Option<Vlan>, dst: MacAddr, mli: u32, nonce: u64, kind: &Kind) -> Vec<u8> {
+    let mut frame = Vec::new();
+    Ethernet { dst, src: host_mac(PORT), vlan, ether_type: ethernet::SUBSTRATE }.emit(&mut frame);
+    Substrate::new(mli).emit(&mut frame);
+    frame.extend(metalink::encode(nonce, kind).expect("a message"));
+    frame
+}
+
+/// The answer to a nonce in a frame to the endpoint.
+fn answer(frame: &[u8], vlan: Option<Vlan>, mli: u32, nonce: u64) -> Option<Kind> {
+    let (header, rest) = Ethernet::parse(frame).ok()?;
+    let (substrate, rest) = Substrate::parse(rest).ok().filter(|_| header.ether_type == ethernet::SUBSTRATE)?;
+    let Decoded { nonce: got, kind } = metalink::decode(rest).ok()?;
+    let theirs = (header.src, header.dst, header.vlan, substrate.mli, got);
+    (theirs == (GATEWAY_MAC, host_mac(PORT), vlan, mli, nonce)).then(|| kind.expect("every value in range"))
+}
+
+fn on_mli_0(gateway: &Gateway, dst: MacAddr, nonce: u64, kind: &Kind) -> Kind {
+    let mut question = frame(None, dst, MLI_DISCOVERY, nonce, kind);
+    question.resize(question.len().max(600), 0);
+    gateway.ask(PORT, &question, "an answer on MLI 0", |frame| answer(frame, None, MLI_DISCOVERY, nonce))
+}
+
+fn on_control(gateway: &Gateway, nonce: u64, kind: &Kind) -> Kind {
+    let vlan = Some(Vlan { pcp: 0, ..PROVISIONED });
+    let question = frame(vlan, GATEWAY_MAC, CONTROL_MLI, nonce, kind);
+    gateway.ask(PORT, &question, "an answer on the control MLI", |frame| {
+        answer(frame, Some(PROVISIONED), CONTROL_MLI, nonce)
+    })
+}
+
+fn attach(gateway: &Gateway) -> Offer {
+    let Kind::Offer(offer) = on_mli_0(gateway, MacAddr::BROADCAST, 1, &Kind::Discover(Discover::default())) else {
+        panic!("an offer")
+    };
+    let body = AttachBody { cookie: offer.cookie.clone(), gateway: offer.gateway, mac: host_mac(PORT) }.encode();
+    let attach = Kind::Attach(Attach { body, chain: Vec::new(), signature: Vec::new() });
+    let attached = on_mli_0(gateway, GATEWAY_MAC, 2, &attach);
+    assert!(matches!(attached, Kind::Attached(_)), "{attached:?}");
+    offer
+}
+
+#[test]
+fn an_endpoint_gets_what_the_operator_of_its_metanet_grants() {
+    let gateway = Gateway::start_lan(2);
+    let api = gateway.api.address().to_string();
+    let does = |line: &str| succeed(&line.split_whitespace().chain(["--api", &api]).collect::<Vec<_>>());
+    does("access-link put --gateway 1 --name lan --capacity 100M");
+    does("metanet create --protocol 42 --name voice --by-operator --multipoint");
+    assert!(gateway.api.services().iter().any(|s| s == "dmux.api.v1.MetanetService"));
+
+    let offer = attach(&gateway);
+    assert_eq!((offer.provisioned_vid, offer.provisioned_pcp, offer.multipoint_vid), (100, 5, Some(200)));
+    assert_eq!(offer.metanets.iter().map(|m| (m.id, m.shared_mli)).collect::<Vec<_>>(), [(VOICE, Some(0xff_fc00))]);
+
+    // Nobody decides yet; then somebody does, who was not there when it was asked.
+    let connect = Kind::Connect(Connect { metanet: VOICE, rate: 20_000_000, lease: Lease::Long, request: 1 });
+    let pending = on_control(&gateway, 3, &connect);
+    assert!(matches!(pending, Kind::Pending(_)), "{pending:?}");
+    let _serving = Serving(
+        Command::new(env!("CARGO_BIN_EXE_dmux"))
+            .args(["metanet", "serve", "--protocol", "42", "--approve-up-to", "15M", "--api", &api])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("dmux metanet serve"),
+    );
+    let mut nonce = 3;
+    let connected: Connected = wait("the operator's grant", || {
+        nonce += 1;
+        match on_control(&gateway, nonce, &connect) {
+            Kind::Connected(connected) => Some(connected),
+            Kind::Pending(_) => None,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!((connected.metanet, connected.rate, connected.lease), (VOICE, 15_000_000, Lease::Long));
+    let metalinks = does("get metalinks");
+    assert!(metalinks.contains("15 Mbit/s") && metalinks.contains(&host_mac(PORT).to_string()), "{metalinks}");
+
+    let renewed = on_control(&gateway, 1_000, &Kind::Renew(Renew { mli: connected.mli }));
+    assert!(matches!(renewed, Kind::Connected(renewed) if renewed.mli == connected.mli), "{renewed:?}");
+    let released = on_control(&gateway, 1_001, &Kind::Release(Release { mli: connected.mli }));
+    assert!(matches!(released, Kind::Released(_)), "{released:?}");
+    assert!(!does("get metalinks").contains("15 Mbit/s"));
+    let counted = wait("what was said is counted", || {
+        let switch = gateway.api.switch()?;
+        (switch.attached == 1 && switch.endpoints.iter().any(|e| e.what == "connected")).then_some(switch.endpoints)
+    });
+    assert!(counted.iter().any(|e| e.what == "offer" && e.count > 0), "{counted:?}");
+}
