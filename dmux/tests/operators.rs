@@ -8,7 +8,7 @@ use dmux_wire::metalink::{
     self, Attach, AttachBody, Connect, Connected, Decoded, Discover, Kind, Lease, MetanetId, Offer, Release, Renew,
 };
 use dmux_wire::{CONTROL_MLI, Ethernet, MLI_DISCOVERY, MacAddr, ProtocolId, ProviderId, Substrate, Vlan, ethernet};
-use support::{GATEWAY_MAC, Gateway, host_mac, succeed, wait};
+use support::{Api, GATEWAY, GATEWAY_MAC, Gateway, Process, free_addresses, host_mac, succeed, wait};
 
 const PORT: u16 = 1;
 const PROVISIONED: Vlan = Vlan { pcp: 5, dei: false, vid: 100 };
@@ -16,6 +16,14 @@ const VOICE: MetanetId = MetanetId { protocol: ProtocolId(42), provider: Provide
 
 /// What `dmux metanet serve` decides with; ended with the test.
 struct Serving(std::process::Child);
+
+impl Serving {
+    fn start(limit: &str, api: &str) -> Self {
+        let serve = ["metanet", "serve", "--protocol", "42", "--approve-up-to", limit, "--api", api];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dmux"));
+        Self(command.args(serve).stdin(Stdio::null()).spawn().expect("dmux metanet serve"))
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -55,6 +63,19 @@ fn on_control(gateway: &Gateway, nonce: u64, kind: &Kind) -> Kind {
     })
 }
 
+/// Repeats a request until the operator has granted it.
+fn granted(gateway: &Gateway, connect: &Kind) -> Connected {
+    let mut nonce = 100;
+    wait("the operator's grant", || {
+        nonce += 1;
+        match on_control(gateway, nonce, connect) {
+            Kind::Connected(connected) => Some(connected),
+            Kind::Pending(_) => None,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
 fn attach(gateway: &Gateway) -> Offer {
     let Kind::Offer(offer) = on_mli_0(gateway, MacAddr::BROADCAST, 1, &Kind::Discover(Discover::default())) else {
         panic!("an offer")
@@ -83,22 +104,8 @@ fn an_endpoint_gets_what_the_operator_of_its_metanet_grants() {
     let connect = Kind::Connect(Connect { metanet: VOICE, rate: 20_000_000, lease: Lease::Long, request: 1 });
     let pending = on_control(&gateway, 3, &connect);
     assert!(matches!(pending, Kind::Pending(_)), "{pending:?}");
-    let _serving = Serving(
-        Command::new(env!("CARGO_BIN_EXE_dmux"))
-            .args(["metanet", "serve", "--protocol", "42", "--approve-up-to", "15M", "--api", &api])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("dmux metanet serve"),
-    );
-    let mut nonce = 3;
-    let connected: Connected = wait("the operator's grant", || {
-        nonce += 1;
-        match on_control(&gateway, nonce, &connect) {
-            Kind::Connected(connected) => Some(connected),
-            Kind::Pending(_) => None,
-            other => panic!("{other:?}"),
-        }
-    });
+    let _serving = Serving::start("15M", &api);
+    let connected = granted(&gateway, &connect);
     assert_eq!((connected.metanet, connected.rate, connected.lease), (VOICE, 15_000_000, Lease::Long));
     let metalinks = does("get metalinks");
     assert!(metalinks.contains("15 Mbit/s") && metalinks.contains(&host_mac(PORT).to_string()), "{metalinks}");
@@ -113,4 +120,49 @@ fn an_endpoint_gets_what_the_operator_of_its_metanet_grants() {
         (switch.attached == 1 && switch.endpoints.iter().any(|e| e.what == "connected")).then_some(switch.endpoints)
     });
     assert!(counted.iter().any(|e| e.what == "offer" && e.count > 0), "{counted:?}");
+}
+
+/// An operator names any controller, and hears of requests at all gateways.
+#[test]
+fn a_request_reaches_an_operator_that_named_another_controller() {
+    let gateway = Gateway::start_lan(2);
+    let api = gateway.api.address().to_string();
+    let does = |line: &str| succeed(&line.split_whitespace().chain(["--api", &api]).collect::<Vec<_>>());
+    does("access-link put --gateway 1 --name lan --capacity 100M");
+    does("metanet create --protocol 42 --name voice --by-operator");
+
+    // The controller of another gateway, whose switch is not there.
+    let config = std::fs::read_to_string(gateway.dir.path().join("controller.toml")).expect("the configuration");
+    let quoted = |after: &str| {
+        let rest = config.split_once(&format!("{after}\"")).expect("a key").1;
+        rest.split_once('"').expect("a value").0.to_owned()
+    };
+    let first = quoted("[cluster]\nlisten = ");
+    let [cluster, api2, no_switch] = free_addresses(3)[..] else { panic!("three addresses") };
+    let changes = [
+        ("node = 1".into(), "node = 2".into()),
+        ("data = \"data\"".into(), "data = \"data2\"".into()),
+        ("id = 1\nname = \"g\"".into(), "id = 2\nname = \"h\"".into()),
+        (format!("address = \"{GATEWAY}\""), "address = \"192.0.2.77\"".into()),
+        (format!("p4runtime = {:?}", quoted("p4runtime = ")), format!("p4runtime = \"{no_switch}\"")),
+        (format!("[cluster]\nlisten = {first:?}"), format!("[cluster]\nlisten = \"{cluster}\"")),
+        (format!("members = {{ 1 = {first:?} }}"), format!("members = {{ 2 = \"{cluster}\" }}")),
+        (format!("[api]\nlisten = \"{api}\""), format!("[api]\nlisten = \"{api2}\"")),
+    ];
+    let second = changes.iter().fold(config.clone(), |config, (from, to): &(String, String)| {
+        assert!(config.contains(from), "{from}");
+        config.replace(from, to)
+    });
+    let path = gateway.dir.path().join("second.toml");
+    std::fs::write(&path, second).expect("written");
+    let arguments = ["controller", "--join", &first, "--config", &path.display().to_string()];
+    let _second = Process::start(gateway.dir.path(), "second", &arguments.map(String::from));
+    let other = Api::new(api2);
+    wait("both gateways are known", || other.gateways().filter(|gateways| gateways.len() == 2));
+
+    let _serving = Serving::start("5M", &api2.to_string());
+    attach(&gateway);
+    let connect = Kind::Connect(Connect { metanet: VOICE, rate: 20_000_000, lease: Lease::Short, request: 1 });
+    let connected = granted(&gateway, &connect);
+    assert_eq!((connected.rate, connected.lease), (5_000_000, Lease::Short));
 }

@@ -24,11 +24,13 @@ struct Known {
     endpoint: Endpoint,
     metanet: Destination,
     rate: u64,
+    yields: bool,
 }
 
 impl Known {
     fn of(metalink: &Metalink) -> Self {
-        Self { endpoint: metalink.endpoint, metanet: metalink.metanet, rate: metalink.rate }
+        let Metalink { endpoint, metanet, rate, yields, .. } = *metalink;
+        Self { endpoint, metanet, rate, yields }
     }
 }
 

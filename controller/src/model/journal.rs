@@ -26,7 +26,7 @@ pub enum Change {
     Coordinate(GatewayId),
     /// A metanet has a shared MLI now, or none any more.
     SharedMlis,
-    /// A metalink came, went or carries otherwise; a renewal is no change.
+    /// A metalink came, went, carries otherwise or yields; a renewal is no change.
     Metalink(MetalinkId),
     /// What becomes of frames out of profile on an access link of the gateway's.
     AccessLinks(GatewayId),

@@ -318,7 +318,7 @@ impl Model {
     /// Puts a metalink in the place of the one with its number, if there is any, and keeps the books.
     pub(super) fn put_metalink(&mut self, metalink: Metalink) {
         let old = self.state.access.metalinks.get(&metalink.id());
-        if !old.is_some_and(|old| old.carries_as(&metalink)) {
+        if !old.is_some_and(|old| old.carries_as(&metalink) && old.yields == metalink.yields) {
             self.note(Change::Metalink(metalink.id()));
         }
         if let Some(old) = self.state.access.metalinks.get(&metalink.id()) {

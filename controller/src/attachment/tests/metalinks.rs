@@ -193,3 +193,40 @@ fn a_controller_that_restarts_finds_the_metalinks_as_they_were() {
     assert_eq!(bench.asks(&mut station, &wish), Kind::Connected(before));
     assert_eq!(bench.proposals(), 0);
 }
+
+#[test]
+fn the_last_bit_of_the_access_link_is_granted_and_no_more() {
+    let mut bench = setup();
+    for n in 1..=2 {
+        let mut station = bench.attached(3, n);
+        assert_eq!(bench.connected(&mut station, 50).rate, 50);
+    }
+    let mut late = bench.attached(4, 3);
+    let wish = late.wish(VIDEO, 1, Lease::Long);
+    let answer = bench.asks(&mut late, &wish);
+    let (code, refused) = refused(&answer);
+    assert_eq!((code, refused.fits, refused.retry_after_ms), (RefusalCode::NoRoom, 0, 0));
+}
+
+#[test]
+fn a_long_term_wish_is_told_when_short_term_leases_have_made_room() {
+    let mut bench = setup();
+    let mut guests = [bench.attached(3, 1), bench.attached(3, 2)];
+    for guest in &mut guests {
+        let wish = guest.wish(VIDEO, 50, Lease::Short);
+        assert!(matches!(bench.asks(guest, &wish), Kind::Connected(_)));
+    }
+    let mut resident = bench.attached(4, 3);
+    let wish = resident.wish(VIDEO, 30, Lease::Long);
+    // The guest that has to go is told so.
+    let told = bench.sends(&mut resident, &wish).unwrap();
+    let [Kind::Notice(notice), Kind::Refused(refused)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((notice.mli, notice.rate, notice.yields), (2, 50, true));
+    assert_eq!((refused.code, u64::from(refused.retry_after_ms)), (RefusalCode::NoRoom, SHORT_MS));
+    let renew = Kind::Renew(Renew { mli: 2 });
+    let yields = bench.asks(&mut guests[1], &renew);
+    assert_eq!((code(&yields), u64::from(super::refused(&yields).1.retry_after_ms)), (RefusalCode::Yields, SHORT_MS));
+    bench.pass(Duration::from_millis(SHORT_MS));
+    bench.does(Command::EndLeases { at: bench.now.unix_ms(), gateway: HERE });
+    assert!(matches!(bench.asks(&mut resident, &wish), Kind::Connected(connected) if connected.rate == 30));
+}
