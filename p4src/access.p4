@@ -1,6 +1,6 @@
 /* Access: which frames of an access LAN are for a metanet, and which are the LAN's own business.
  *
- *   MLI 0 ─────────────────────────────────────────────────────▶ punted: substrate discovery
+ *   MLI 0 ─▶ discovery_port ─▶ within the port's share? ───────▶ punted: substrate discovery
  *   access_vlan ─┬─ provisioned ─▶ only to the gateway ─▶ endpoint ─▶ metalink (metalink.p4)
  *                ├─ multipoint ──▶ shared_mli ─▶ LAN (lan.p4)
  *                └─ miss: legacy ──────────────▶ LAN
@@ -76,6 +76,27 @@ control Access(inout headers_t hdr, inout metadata_t meta) {
         size = SHARED_MLI_SIZE;
     }
 
+    @name(".discovery_meter")
+    @id(METER_DISCOVERY)
+    DIRECT_FRAME_METER(discovery_meter);
+
+    @name(".discover")
+    @id(ACTION_DISCOVER)
+    action discover() {
+        discovery_meter.read(meta.color);
+    }
+
+    /* What anybody may send, each port has a share of its own of: a flood at one port is at nobody's expense elsewhere. */
+    @name(".discovery_port")
+    @id(TABLE_DISCOVERY_PORT)
+    table discovery_port {
+        key = { meta.ingress_port : exact @name("port"); }
+        actions = { discover; @defaultonly drop(meta); }
+        const default_action = drop(meta, DropReason.NO_PORT_ROLE);
+        meters = discovery_meter;
+        size = ACCESS_PORT_SIZE;
+    }
+
     apply {
         access_port.apply();
         if (meta.drop_reason == DropReason.NONE) {
@@ -86,7 +107,14 @@ control Access(inout headers_t hdr, inout metadata_t meta) {
                 meta.drop_reason = DropReason.BAD_SUBSTRATE;
             } else if (hdr.substrate.isValid() && hdr.substrate.mli == MLI_DISCOVERY) {
                 if (meta.mac_difference == 0 || hdr.ethernet.dst == MAC_BROADCAST) {
-                    meta.punt_reason = PuntReason.DISCOVERY;
+                    discovery_port.apply();
+                    if (meta.drop_reason == DropReason.NONE) {
+                        if (meta.color == COLOR_RED) {
+                            meta.drop_reason = DropReason.PUNT_RATE;
+                        } else {
+                            meta.punt_reason = PuntReason.DISCOVERY;
+                        }
+                    }
                 } else {
                     meta.drop_reason = DropReason.NOT_FOR_US;
                 }

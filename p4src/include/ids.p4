@@ -8,7 +8,7 @@
 #ifndef DMUX_IDS_P4
 #define DMUX_IDS_P4
 
-/* Tables (0x02). Next free: 0x02000015 */
+/* Tables (0x02). Next free: 0x02000016 */
 #define TABLE_PORT_ROLE         0x02000001
 #define TABLE_SOURCE_GUARD      0x02000002
 #define TABLE_PUNT              0x02000003
@@ -29,8 +29,9 @@
 #define TABLE_SHARED_MLI        0x02000012
 #define TABLE_LAN_SOURCE        0x02000013
 #define TABLE_LAN_FORWARD       0x02000014
+#define TABLE_DISCOVERY_PORT    0x02000015
 
-/* Actions (0x01). Next free: 0x01000021 */
+/* Actions (0x01). Next free: 0x01000022 */
 #define ACTION_DROP                 0x01000001
 #define ACTION_SET_ROLE             0x01000002
 #define ACTION_ALLOW                0x01000003
@@ -63,6 +64,7 @@
 #define ACTION_NEW_SOURCE           0x0100001E
 #define ACTION_TO_PORT              0x0100001F
 #define ACTION_FLOOD                0x01000020
+#define ACTION_DISCOVER             0x01000021
 
 /* Controller headers (0x04). Next free: 0x04000003 */
 #define HEADER_PACKET_IN        0x04000001
@@ -82,9 +84,10 @@
 /* Meters (0x14). Next free: 0x14000002 */
 #define METER_PUNT              0x14000001
 
-/* Direct meters (0x15). Next free: 0x15000003 */
+/* Direct meters (0x15). Next free: 0x15000004 */
 #define METER_METALINK_RX       0x15000001
 #define METER_METALINK_TX       0x15000002
+#define METER_DISCOVERY         0x15000003
 
 /* Registers (0x16). Next free: 0x16000003 */
 #define REGISTER_CLIENT_SEEN    0x16000001

@@ -67,6 +67,8 @@ class AccessTest(GatewayTest):
         self.insert_all([
             e("access_port", {"port": NEAR_PORT}, "set_access_link", **link),
             e("access_port", {"port": FAR_PORT}, "set_access_link", **link),
+            e("discovery_port", {"port": NEAR_PORT}, "discover"),
+            e("discovery_port", {"port": FAR_PORT}, "discover"),
             e("access_vlan", {"link": LINK, "vid": PROVISIONED}, "provisioned"),
             e("access_vlan", {"link": LINK, "vid": MULTIPOINT}, "multipoint"),
             e("shared_mli", {"link": LINK, "mli": SHARED_MLI}, "shared"),

@@ -39,6 +39,26 @@ class DiscoveryIsMetered(AccessTest):
         self.assertEqual(outcome.drops["punt_rate"][0], 12 - passed)
 
 
+class EachPortHasItsShareOfDiscovery(AccessTest):
+    """A flood of MLI 0 at one port leaves the discoveries of other ports and the other frames of its own port alone."""
+
+    def runTest(self):
+        self.set_direct_meter("discovery_port", {"port": NEAR_PORT}, 1, 2)
+        outcome = self.exchange(NEAR_PORT, *[discovery()] * 12)
+        passed = len(outcome.punted)
+        self.assertIn(passed, range(1, 12))
+        self.assertEqual(outcome.drops["punt_rate"][0], 12 - passed)
+        self.assertEqual(len(self.exchange(FAR_PORT, *[discovery()] * 12).punted), 12)
+        frame = p.ethernet(FAR, NEAR, 0x1234, bytes(46))
+        self.assert_sends(NEAR_PORT, frame, FAR_PORT, frame)
+
+
+class DiscoveryAtAPortWithoutAShare(AccessTest):
+    def runTest(self):
+        self.delete("discovery_port", {"port": NEAR_PORT})
+        self.assert_drops(NEAR_PORT, discovery(), "no_port_role")
+
+
 class LegacyFramesPassUntouched(AccessTest):
     """Whatever they carry: no TTL, checksum or source is anybody's business here."""
 

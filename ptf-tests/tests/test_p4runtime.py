@@ -38,6 +38,7 @@ class ReadBackIsWhatWasWritten(GatewayTest):
             e("access_port", {"port": 509}, "set_access_link", link=65535, flood_group=65535, gateway=65535, gateway_addr="192.0.2.1"),
             e("access_vlan", {"link": 65535, "vid": 4095}, "provisioned"),
             e("access_vlan", {"link": 0, "vid": 0}, "multipoint"),
+            e("discovery_port", {"port": 509}, "discover"),
             e("shared_mli", {"link": 65535, "mli": (1 << 24) - 1}, "shared"),
             e("endpoint", {"port": 509, "src": (1 << 48) - 1}, "set_endpoint", endpoint=0xFFFFFFFF),
             e("metalink_rx", {"endpoint": 0xFFFFFFFF, "mli": 0xFFFFFF}, "metalink", protocol=65535, provider=0xFFFFFFFF, cell=16383,

@@ -123,6 +123,7 @@ fn entries() -> Vec<AnyEntry> {
             .into(),
         (AccessVlanKey { link, vid }, AccessVlanAction::Provisioned).into(),
         (AccessVlanKey { link: AccessLinkIndex(0), vid }, AccessVlanAction::Multipoint).into(),
+        (DiscoveryPortKey { port }, DiscoveryPortAction::Discover).into(),
         (SharedMliKey { link, mli }, SharedMliAction::Shared).into(),
         (EndpointKey { port, src: mac }, EndpointAction::SetEndpoint { endpoint }).into(),
         (

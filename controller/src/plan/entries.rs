@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dmux_tables::{
     AccessLinkIndex, AccessPortAction, AccessPortKey, AccessVlanAction, AccessVlanKey, BucketAction, BucketKey,
-    DemuxAction, DemuxKey, EndpointAction, EndpointIndex, EndpointKey, Ipv4RouteAction, Ipv4RouteKey, LanForwardAction,
-    LanForwardKey, LanSourceAction, LanSourceKey, LocalServiceAction, LocalServiceKey, MetalinkRxAction, MetalinkRxKey,
-    MetalinkTxAction, MetalinkTxKey, Mli, MulticastGroup, NexthopAction, NexthopIndex, NexthopKey, OutOfProfile,
-    PortId, PortRole, PortRoleAction, PortRoleKey, Prefix, Priority, ProbePeerAction, ProbePeerKey, PuntAction,
-    PuntKey, ReturnSourceAction, ReturnSourceKey, RouterAction, RouterKey, ServiceSourceAction, ServiceSourceKey,
-    SharedMliAction, SharedMliKey, SourceGuardAction, SourceGuardKey, Ternary, VlanId,
+    DemuxAction, DemuxKey, DiscoveryPortAction, DiscoveryPortKey, EndpointAction, EndpointIndex, EndpointKey,
+    Ipv4RouteAction, Ipv4RouteKey, LanForwardAction, LanForwardKey, LanSourceAction, LanSourceKey, LocalServiceAction,
+    LocalServiceKey, MetalinkRxAction, MetalinkRxKey, MetalinkTxAction, MetalinkTxKey, Mli, MulticastGroup,
+    NexthopAction, NexthopIndex, NexthopKey, OutOfProfile, PortId, PortRole, PortRoleAction, PortRoleKey, Prefix,
+    Priority, ProbePeerAction, ProbePeerKey, PuntAction, PuntKey, ReturnSourceAction, ReturnSourceKey, RouterAction,
+    RouterKey, ServiceSourceAction, ServiceSourceKey, SharedMliAction, SharedMliKey, SourceGuardAction, SourceGuardKey,
+    Ternary, VlanId,
 };
 use dmux_wire::{DMUX_PORT, GatewayId, MacAddr, ProbeType, PuntReason, ServiceIndex, ShimKind};
 
@@ -35,6 +36,11 @@ pub(super) fn port_role(port: u16, role: PortRole, mac: MacAddr) -> Option<Entry
 pub(super) fn access_port(port: PortId, link: AccessLinkIndex, gateway: GatewayId, gateway_addr: Ipv4Addr) -> Entry {
     let flood_group = flood_group(link);
     (AccessPortKey { port }, AccessPortAction::SetAccessLink { link, flood_group, gateway, gateway_addr }).into()
+}
+
+/// What a port of an access link may ask for by substrate discovery, which the entry's meter says.
+pub(super) fn discovery_port(port: PortId) -> Entry {
+    (DiscoveryPortKey { port }, DiscoveryPortAction::Discover).into()
 }
 
 /// The multicast group of an access link: all its ports.

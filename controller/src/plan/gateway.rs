@@ -91,6 +91,7 @@ impl Section {
         for (index, link) in site.links() {
             let entry = |port| entries::access_port(port, index, gateway.id, gateway.unicast);
             self.extend(link.port_ids().map(entry));
+            self.extend(link.port_ids().map(entries::discovery_port));
         }
     }
 

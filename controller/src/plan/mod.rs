@@ -36,7 +36,7 @@ pub use exchange::{Action, Event, Foreign, ReadBack, ReconcilerOptions, State, S
 pub use fixtures::{DIGESTS, DigestRate, Fixture, FixtureKey, STATION_DIGESTS};
 pub use metalinks::Unfit;
 pub use planner::Planner;
-pub use rates::{CONTROL_RATE, DEFAULT_PUNT_RATES, METALINK_BURST, MeterRate, PuntRate};
+pub use rates::{CONTROL_RATE, DEFAULT_PUNT_RATES, DISCOVERY_RATE, METALINK_BURST, MeterRate, PuntRate};
 pub use reconcile::Reconciler;
 pub use site::{MAX_ROUTES, NextHop, Port, PortRole, Route, SiteConfig, SiteError};
 pub use work::{Update, diff};

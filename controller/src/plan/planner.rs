@@ -63,7 +63,14 @@ impl Planner {
         previous: &Selection,
         numbering: Numbering,
     ) -> Self {
-        let rate = |(reason, default): (PuntReason, _)| (reason, site.punt_rate(reason, default));
+        let rate = |(reason, default): (PuntReason, _)| {
+            let rate = match reason {
+                // Every port has its share, whatever comes at the others.
+                PuntReason::Discovery => site.discovery_rate().times(site.access_port_count().max(1)),
+                _ => site.punt_rate(reason, default),
+            };
+            (reason, rate)
+        };
         let punt_rates = DEFAULT_PUNT_RATES.into_iter().map(rate).collect();
         let mut planner = Self {
             distances: Distances::new(model, &local),
@@ -267,7 +274,11 @@ impl Planner {
             self.remove(key);
         }
         for entry in new.values() {
-            self.put(*entry);
+            let meter = match entry {
+                Entry::DiscoveryPort(..) => Some(self.site.discovery_rate().into()),
+                _ => None,
+            };
+            self.put_metered(*entry, meter);
         }
         self.section = new;
     }

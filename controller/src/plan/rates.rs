@@ -19,6 +19,23 @@ const fn rate(per_second: u32, burst: u32) -> PuntRate {
     PuntRate { per_second, burst }
 }
 
+impl PuntRate {
+    /// So many times as much.
+    pub(super) fn times(self, count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        rate(self.per_second.saturating_mul(count), self.burst.saturating_mul(count))
+    }
+}
+
+impl From<PuntRate> for MeterRate {
+    fn from(rate: PuntRate) -> Self {
+        Self { per_second: rate.per_second.into(), burst: rate.burst.into() }
+    }
+}
+
+/// Of each access port, by a meter of its own: a flood at one is at nobody's expense elsewhere.
+pub const DISCOVERY_RATE: PuntRate = rate(200, 100);
+
 /// What a site gets that says nothing else. Registrations are work for the controller, so they have the most; what
 /// anybody can cause without a reply that matters (no route, TTL) has little.
 pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 9] = [
@@ -29,8 +46,8 @@ pub const DEFAULT_PUNT_RATES: [(PuntReason, PuntRate); 9] = [
     (PuntReason::TooBig, rate(200, 100)),
     (PuntReason::NoRoute, rate(20, 20)),
     (PuntReason::Return, rate(200, 100)),
-    (PuntReason::Discovery, rate(200, 100)),
-    (PuntReason::MetalinkControl, rate(1_000, 500)),
+    (PuntReason::Discovery, DISCOVERY_RATE),
+    (PuntReason::MetalinkControl, rate(4_000, 1_000)),
 ];
 
 /// How long a metalink that was silent may catch up: its burst is what its rate is in this time, and [`LEAST_BURST`] at least.
@@ -39,13 +56,13 @@ pub const METALINK_BURST: Duration = Duration::from_millis(20);
 /// would call a frame red that comes a moment early.
 const LEAST_BURST: u64 = 2 * 1_554;
 /// What an endpoint may send on its control MLI: a dozen messages a second.
-pub const CONTROL_RATE: MeterRate = MeterRate { bytes_per_second: 16_000, burst: 16_000 };
+pub const CONTROL_RATE: MeterRate = MeterRate { per_second: 16_000, burst: 16_000 };
 
-/// A token bucket in bytes: committed and peak rate are the same, so a frame is either green or red.
+/// A token bucket of an entry, in bytes (metalinks) or frames (discovery): committed and peak rate are the same, so a frame is either green or red.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MeterRate {
     /// In the long run.
-    pub bytes_per_second: u64,
+    pub per_second: u64,
     /// At once.
     pub burst: u64,
 }
@@ -53,22 +70,22 @@ pub struct MeterRate {
 impl MeterRate {
     /// For a rate in bit/s: never less than that, and less than 8 bit/s more, as meters count bytes.
     pub fn of_bits(rate: u64) -> Self {
-        let bytes_per_second = rate.div_ceil(8);
-        let burst = u128::from(bytes_per_second) * METALINK_BURST.as_nanos() / 1_000_000_000;
-        Self { bytes_per_second, burst: u64::try_from(burst).unwrap_or(u64::MAX).max(LEAST_BURST) }
+        let per_second = rate.div_ceil(8);
+        let burst = u128::from(per_second) * METALINK_BURST.as_nanos() / 1_000_000_000;
+        Self { per_second, burst: u64::try_from(burst).unwrap_or(u64::MAX).max(LEAST_BURST) }
     }
 
     /// In bit/s.
     pub fn bits(&self) -> u64 {
-        self.bytes_per_second.saturating_mul(8)
+        self.per_second.saturating_mul(8)
     }
 
     /// Whether this is what some target may make of `wanted`: meters of hardware have mantissas of a few bits, and their bursts
     /// are often powers of two.
     pub fn rounds(&self, wanted: &Self) -> bool {
-        let off = self.bytes_per_second.abs_diff(wanted.bytes_per_second);
+        let off = self.per_second.abs_diff(wanted.per_second);
         let bursts = wanted.burst / 2..=wanted.burst.saturating_mul(2);
-        off <= wanted.bytes_per_second / 16 && bursts.contains(&self.burst)
+        off <= wanted.per_second / 16 && bursts.contains(&self.burst)
     }
 }
 
@@ -79,8 +96,8 @@ mod tests {
     #[test]
     fn a_promise_is_kept_to_the_last_bit() {
         let rate = MeterRate::of_bits(15_000_001);
-        assert_eq!(rate, MeterRate { bytes_per_second: 1_875_001, burst: 37_500 });
-        assert_eq!(MeterRate::of_bits(1), MeterRate { bytes_per_second: 1, burst: LEAST_BURST });
+        assert_eq!(rate, MeterRate { per_second: 1_875_001, burst: 37_500 });
+        assert_eq!(MeterRate::of_bits(1), MeterRate { per_second: 1, burst: LEAST_BURST });
         let most = MeterRate::of_bits(crate::model::MAX_RATE);
         assert!(i64::try_from(most.burst).is_ok() && most.bits() == crate::model::MAX_RATE);
     }
@@ -88,12 +105,12 @@ mod tests {
     #[test]
     fn what_a_target_rounds_is_told_from_another_rate() {
         let wanted = MeterRate::of_bits(100_000_000);
-        let near = MeterRate { bytes_per_second: 12_400_000, burst: 262_144 };
+        let near = MeterRate { per_second: 12_400_000, burst: 262_144 };
         assert!(near.rounds(&wanted) && wanted.rounds(&wanted));
         for other in [
-            MeterRate { bytes_per_second: 11_000_000, ..wanted },
+            MeterRate { per_second: 11_000_000, ..wanted },
             MeterRate { burst: 1_000, ..wanted },
-            MeterRate { bytes_per_second: 0, ..wanted },
+            MeterRate { per_second: 0, ..wanted },
         ] {
             assert!(!other.rounds(&wanted), "{other:?}");
         }

@@ -183,6 +183,16 @@ impl SiteConfig {
         Ok(())
     }
 
+    /// The rate of substrate discovery at each access port.
+    pub fn discovery_rate(&self) -> PuntRate {
+        self.punt_rates.get(&PuntReason::Discovery).copied().unwrap_or(super::rates::DISCOVERY_RATE)
+    }
+
+    /// How many ports lead to access LANs.
+    pub fn access_port_count(&self) -> usize {
+        self.access_links.iter().map(|link| link.ports.len()).sum()
+    }
+
     /// The rate of each punt reason.
     pub fn punt_rate(&self, reason: PuntReason, default: PuntRate) -> PuntRate {
         self.punt_rates.get(&reason).copied().unwrap_or(default)

@@ -6,7 +6,8 @@ use dmux_p4rt::client::{Session, SessionError, delete, insert, modify};
 use dmux_p4rt::p4::v1::entity::Entity as Kind;
 use dmux_p4rt::p4::v1::{self, CounterData, DirectCounterEntry, Index, MeterConfig, MeterEntry, TableEntry};
 use dmux_tables::{
-    MetalinkRxTable, MetalinkTxTable, RouterKey, RouterTable, TABLES, Table, counters, meters, registers,
+    DiscoveryPortTable, MetalinkRxTable, MetalinkTxTable, RouterKey, RouterTable, TABLES, Table, counters, meters,
+    registers,
 };
 use dmux_wire::{DropReason, PuntReason};
 
@@ -135,7 +136,7 @@ fn meter_config(rate: PuntRate) -> MeterConfig {
 
 fn rate_config(rate: MeterRate) -> MeterConfig {
     let signed = |n| i64::try_from(n).unwrap_or(i64::MAX);
-    let (cir, cburst) = (signed(rate.bytes_per_second), signed(rate.burst));
+    let (cir, cburst) = (signed(rate.per_second), signed(rate.burst));
     MeterConfig { cir, cburst, pir: cir, pburst: cburst, ..Default::default() }
 }
 
@@ -143,12 +144,13 @@ fn rate_config(rate: MeterRate) -> MeterConfig {
 fn meter_rate(config: &MeterConfig) -> MeterRate {
     let ours = config.cir == config.pir && config.cburst == config.pburst;
     let number = |n| u64::try_from(n).ok().filter(|_| ours).unwrap_or(0);
-    MeterRate { bytes_per_second: number(config.cir), burst: number(config.cburst) }
+    MeterRate { per_second: number(config.cir), burst: number(config.cburst) }
 }
 
 /// All entries of a table, with their meters where it has any.
 async fn read_table(session: &Session, table_id: u32) -> Result<Vec<TableEntry>, SessionError> {
-    let metered = [MetalinkRxTable::TABLE_ID, MetalinkTxTable::TABLE_ID].contains(&table_id);
+    let metered =
+        [DiscoveryPortTable::TABLE_ID, MetalinkRxTable::TABLE_ID, MetalinkTxTable::TABLE_ID].contains(&table_id);
     session
         .read_table_with(TableEntry {
             table_id,

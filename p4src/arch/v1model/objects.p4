@@ -6,6 +6,7 @@
 #define DIRECT_COUNTER(NAME) direct_counter(CounterType.packets_and_bytes) NAME
 /* Of bytes of the frame as it came in. */
 #define DIRECT_METER(NAME) direct_meter<bit<2>>(MeterType.bytes) NAME
+#define DIRECT_FRAME_METER(NAME) direct_meter<bit<2>>(MeterType.packets) NAME
 
 /* One packet, one cell, one call: a second call for the same packet would not fit Tofino. */
 control CountDrop(in metadata_t meta) {

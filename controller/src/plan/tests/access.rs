@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use dmux_tables::{
     AccessLinkIndex, AccessPortAction, AccessPortKey, AccessPortTable, AccessVlanAction, AccessVlanKey,
-    AccessVlanTable, LanForwardAction, LanForwardKey, LanSourceAction, LanSourceDigest, LanSourceKey, MulticastGroup,
-    PortId, PortRole, PortRoleAction, PortRoleKey, Table, VlanId,
+    AccessVlanTable, DiscoveryPortAction, DiscoveryPortKey, LanForwardAction, LanForwardKey, LanSourceAction,
+    LanSourceDigest, LanSourceKey, MulticastGroup, PortId, PortRole, PortRoleAction, PortRoleKey, Table, VlanId,
 };
-use dmux_wire::MacAddr;
+use dmux_wire::{MacAddr, PuntReason};
 
 use super::super::site::MAX_PORT;
 use super::super::{
-    Entry, Event, Fixture, FixtureKey, Plan, Planner, STATION_DIGESTS, SiteConfig, SiteError, State, Update, diff, plan,
+    DISCOVERY_RATE, Entry, Event, Fixture, FixtureKey, Key, Plan, Planner, PuntRate, STATION_DIGESTS, SiteConfig,
+    SiteError, State, Update, diff, plan,
 };
 use super::rig::{Rig, Switch, assert_ordered, entry_floods_to, log, options, whole};
 use super::{ACCESS, Log, OWN, SITE, access_site, gateway, site};
@@ -54,6 +55,7 @@ fn access_links_add_exactly_this() {
         let mac = MacAddr([2, 0, 0, 0, 1, number as u8]);
         let port = port(number);
         expected.insert((PortRoleKey { port }, PortRoleAction::SetRole { role: PortRole::Access, mac }).into());
+        expected.insert((DiscoveryPortKey { port }, DiscoveryPortAction::Discover).into());
         let action = AccessPortAction::SetAccessLink {
             link: AccessLinkIndex(link),
             flood_group: MulticastGroup(link),
@@ -177,6 +179,22 @@ fn a_switch_that_starts_anew_gets_its_groups_again() {
     rig.reconciler.on(rig.now, &plan, Event::Connected);
     rig.run(&plan);
     assert!(rig.switch.holds(&plan));
+}
+
+#[test]
+fn every_access_port_has_its_share_of_discovery() {
+    let text = format!("{SITE}{ACCESS}\n[punt_rates]\ndiscovery = {{ per_second = 7, burst = 2 }}\n");
+    for (site, rate) in
+        [(access_site(), DISCOVERY_RATE), (SiteConfig::parse(&text).unwrap(), PuntRate { per_second: 7, burst: 2 })]
+    {
+        let plan = planned(&site, &Local::new(OWN));
+        for number in [3, 4, 5] {
+            assert_eq!(plan.meters()[&Key::from(DiscoveryPortKey { port: port(number) })], rate.into());
+        }
+        let all = PuntRate { per_second: 3 * rate.per_second, burst: 3 * rate.burst };
+        assert_eq!(plan.punt_rates()[&PuntReason::Discovery], all);
+    }
+    assert_eq!(planned(&site(), &Local::new(OWN)).punt_rates()[&PuntReason::Discovery], DISCOVERY_RATE);
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dmux_tables::{
-    EndpointAction, EndpointIndex, MetalinkRxAction, MetalinkRxKey, MetalinkTxAction, MetalinkTxKey, PortId, Priority8,
-    VlanId,
+    DiscoveryPortKey, EndpointAction, EndpointIndex, MetalinkRxAction, MetalinkRxKey, MetalinkTxAction, MetalinkTxKey,
+    PortId, Priority8, VlanId,
 };
 use dmux_wire::{MacAddr, ProtocolId, ProviderId};
 
-use super::super::{CONTROL_RATE, Entry, Key, MeterRate, Plan, Planner, State, Unfit, Update};
+use super::super::{CONTROL_RATE, DISCOVERY_RATE, Entry, Key, MeterRate, Plan, Planner, State, Unfit, Update};
 use super::rig::{Rig, assert_ordered, ms, options};
 use super::{Log, OWN, access_site};
 use crate::model::{
@@ -143,6 +143,13 @@ pub(super) fn reference(model: &Model, local: &Local, plan: &Plan) -> (BTreeMap<
         };
         put((MetalinkTxKey { gateway: OWN, mli, protocol }, action).into(), rate);
     }
+    // These entries are the gateway's, whatever endpoints there are.
+    let ports = links.keys().filter(|_| model.gateway(local.gateway).is_some());
+    let discovery = |&port: &u16| {
+        let key = DiscoveryPortKey { port: PortId::new(port).unwrap() };
+        (Key::from(key), MeterRate::from(DISCOVERY_RATE))
+    };
+    meters.extend(ports.map(discovery));
     (entries, meters)
 }
 
@@ -226,7 +233,7 @@ fn whoever_is_attached_may_speak_of_metalinks_and_nothing_else() {
     assert_eq!(planner.update(&log.model).keys().len(), 2);
     assert_eq!(planner.observe(&log.model, Local::new(OWN)).keys().len(), 2);
     assert_eq!(of_metalinks(planner.plan()), BTreeMap::new());
-    assert_eq!(planner.plan().meters(), &BTreeMap::new());
+    is_right(&planner, &log.model);
 }
 
 #[test]
@@ -325,7 +332,7 @@ fn a_rate_that_the_target_rounds_is_left_and_another_is_put_right() {
     let metalink = MetalinkId { gateway: OWN, mli: Mli(1) };
     let key = *planner.metalink_keys(Mli(1)).last().unwrap();
     // The target rounds.
-    rig.switch.meters.insert(key, MeterRate { bytes_per_second: 1_870_000, burst: 32_768 });
+    rig.switch.meters.insert(key, MeterRate { per_second: 1_870_000, burst: 32_768 });
     let writes = rig.switch.writes().count();
     rig.run_for(planner.plan(), options().audit_every * 2);
     assert_eq!((rig.state(), rig.switch.writes().count()), (State::Synced, writes));
@@ -335,7 +342,7 @@ fn a_rate_that_the_target_rounds_is_left_and_another_is_put_right() {
     rig.run(planner.plan());
     assert!(rig.switch.holds(planner.plan()));
     // Somebody else's hand.
-    for other in [None, Some(MeterRate { bytes_per_second: 1, burst: 1 })] {
+    for other in [None, Some(MeterRate { per_second: 1, burst: 1 })] {
         match other {
             Some(rate) => rig.switch.meters.insert(key, rate),
             None => rig.switch.meters.remove(&key),
@@ -344,7 +351,7 @@ fn a_rate_that_the_target_rounds_is_left_and_another_is_put_right() {
         assert!(rig.switch.holds(planner.plan()), "{other:?}");
     }
     // After a reconnect nobody knows what it was set to, so it is set again.
-    rig.switch.meters.insert(key, MeterRate { bytes_per_second: 1_860_000, burst: 32_768 });
+    rig.switch.meters.insert(key, MeterRate { per_second: 1_860_000, burst: 32_768 });
     rig.reconciler.on(rig.now, planner.plan(), super::super::Event::Connected);
     rig.run(planner.plan());
     assert!(rig.switch.holds(planner.plan()));
