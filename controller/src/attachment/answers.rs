@@ -9,6 +9,7 @@ use dmux_wire::{CONTROL_MLI, Vlan};
 use super::frames::{self, Heard};
 use super::{Attachments, Dropped, Effect, Place};
 use crate::model::{self, Destination, Endpoint, LeaseKind, Metalink};
+use crate::punted::Outgoing;
 use crate::registration::{ChainError, Now, RETRY_AFTER, cut};
 
 /// Bytes of a refusal's sentence at most.
@@ -45,8 +46,13 @@ impl Asker {
 
     /// The answer; `None` where it would be too long.
     pub(super) fn answer(&self, kind: &Kind) -> Option<Effect> {
+        self.frame(kind).map(Effect::Send)
+    }
+
+    /// The frame of an answer; `None` where it would be too long.
+    pub(super) fn frame(&self, kind: &Kind) -> Option<Outgoing> {
         let message = metalink::encode(self.nonce, kind).ok().filter(|message| message.len() <= self.limit)?;
-        Some(Effect::Send(frames::outgoing(&self.place, self.endpoint.mac, self.vlan, self.mli, &message)))
+        Some(frames::outgoing(&self.place, self.endpoint.mac, self.vlan, self.mli, &message))
     }
 }
 

@@ -80,7 +80,8 @@ impl Attachments {
                 self.members.add(now.mono, asker.endpoint, proof);
                 self.counts.attached += 1;
                 let attached = Kind::Attached(Attached { idle_after_ms: millis(IDLE) });
-                Ok(asker.answer(&attached).into_iter().collect())
+                let welcome = |frame| Effect::Welcome { endpoint: asker.endpoint, frame };
+                Ok(asker.frame(&attached).map(welcome).into_iter().collect())
             }
             Err(refusal) => self.refuse(&asker, refusal),
         }

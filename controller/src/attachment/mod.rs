@@ -108,6 +108,14 @@ pub struct NotProgrammed(pub String);
 pub enum Effect {
     /// Let the switch send a frame.
     Send(Outgoing),
+    /// Likewise, but not before the switch takes the endpoint's frames on the control MLI: what is sent there before that is
+    /// lost. Whoever is not told repeats what it asked.
+    Welcome {
+        /// Whose.
+        endpoint: Endpoint,
+        /// What it is told.
+        frame: Outgoing,
+    },
     /// Propose a command to the cluster, and call [`Attachments::committed`] with its outcome.
     Propose {
         /// To be given back.

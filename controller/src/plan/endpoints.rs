@@ -40,6 +40,11 @@ impl Numbering {
         numbering
     }
 
+    /// The endpoint's number, if it has one.
+    pub(super) fn number(&self, endpoint: &Endpoint) -> Option<EndpointIndex> {
+        self.numbers.get(endpoint).copied().map(EndpointIndex)
+    }
+
     /// The endpoint's number; `None` when all are in use.
     pub(super) fn take(&mut self, endpoint: Endpoint) -> Option<EndpointIndex> {
         if let Some(&number) = self.numbers.get(&endpoint) {

@@ -120,6 +120,18 @@ impl Planner {
         endpoint.into_iter().chain(planned.keys).collect()
     }
 
+    /// The keys of the entries by which the switch takes an endpoint's frames on the control MLI; none if it has no room for them.
+    pub fn endpoint_keys(&self, endpoint: &Endpoint) -> Vec<Key> {
+        let place = self.metalinks.places.get(&endpoint.port);
+        let number =
+            self.metalinks.numbering.number(endpoint).filter(|_| self.metalinks.endpoints.contains_key(endpoint));
+        let keys = place.zip(number).map(|(place, number)| {
+            let control = entries::metalink_control(number, control_cell(number));
+            [entries::endpoint_key(place.port, endpoint.mac), control.key()]
+        });
+        keys.into_iter().flatten().collect()
+    }
+
     /// The metalinks for which this entry is needed.
     pub fn metalinks_of(&self, key: &Key) -> Vec<Mli> {
         let endpoint = match key {

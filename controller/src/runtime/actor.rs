@@ -17,7 +17,7 @@ use dmux_wire::control::Kind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use self::programmed::Awaited;
+use self::programmed::{Awaited, Welcome};
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
 use super::metanet_api::Operators;
@@ -85,6 +85,8 @@ pub(super) struct Actor {
     renewals: Renewals,
     /// Endpoints that wait for the switch.
     awaited: Vec<Awaited>,
+    /// Endpoints that are to be told that they are attached.
+    welcomes: Vec<Welcome>,
     /// The plan, the switch or the replicated state moved since they were looked at.
     recheck: bool,
     /// The planner knows what the switch was found to hold when this controller started.
@@ -166,6 +168,7 @@ impl Actor {
             operators: Operators::default(),
             renewals,
             awaited: Vec::new(),
+            welcomes: Vec::new(),
             recheck: false,
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
             prober: Prober::new(config.timers.probes(), super::random_u64()),

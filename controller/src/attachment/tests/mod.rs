@@ -235,7 +235,7 @@ impl Bench {
         let mut queue: VecDeque<_> = effects.into();
         while let Some(effect) = queue.pop_front() {
             match &effect {
-                Effect::Send(outgoing) => {
+                Effect::Send(outgoing) | Effect::Welcome { frame: outgoing, .. } => {
                     sent.push(read(outgoing));
                     continue;
                 }

@@ -63,6 +63,7 @@ impl Actor {
         for effect in effects {
             match effect {
                 Effect::Send(outgoing) => self.send(&outgoing),
+                Effect::Welcome { endpoint, frame } => self.welcome(endpoint, frame),
                 Effect::Propose { token, command } => {
                     let (store, inputs, within) = (self.store.clone(), self.inputs.clone(), self.propose_within());
                     tokio::spawn(async move {

@@ -1,10 +1,11 @@
-//! Metalinks whose endpoints wait until the switch forwards by them.
+//! Endpoints that wait until the switch forwards by their metalinks, or takes their frames on the control MLI.
 
 use std::time::Duration;
 
 use super::Actor;
 use crate::attachment::{NotProgrammed, PROGRAM_DEADLINE, Token};
-use crate::model::{MetalinkId, Model, Owner};
+use crate::model::{Endpoint, MetalinkId, Model, Owner};
+use crate::punted::Outgoing;
 
 /// Somebody who waits.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +19,36 @@ pub(super) struct Awaited {
     pub(super) until: Duration,
 }
 
+/// An endpoint that is attached, but not in the switch yet.
+#[derive(Debug)]
+pub(super) struct Welcome {
+    endpoint: Endpoint,
+    frame: Outgoing,
+    until: Duration,
+}
+
+/// Welcomes that wait at most: what comes on top is not sent, and the endpoint attaches again.
+const MAX_WELCOMES: usize = 1_024;
+
 impl Actor {
+    pub(super) fn welcome(&mut self, endpoint: Endpoint, frame: Outgoing) {
+        if self.welcomes.len() < MAX_WELCOMES {
+            self.welcomes.push(Welcome { endpoint, frame, until: self.clock.mono() + PROGRAM_DEADLINE });
+            self.recheck = true;
+        }
+    }
+
+    fn settle_welcomes(&mut self, now: Duration) {
+        for welcome in std::mem::take(&mut self.welcomes) {
+            let keys = self.planner.endpoint_keys(&welcome.endpoint);
+            if !keys.is_empty() && self.reconciler.holds(self.planner.plan(), &keys) {
+                self.send(&welcome.frame);
+            } else if welcome.until > now {
+                self.welcomes.push(welcome);
+            }
+        }
+    }
+
     pub(super) fn await_programmed(&mut self, token: Token, metalink: MetalinkId, owner: Owner, request: u64) {
         let until = self.clock.mono() + PROGRAM_DEADLINE;
         // No more than there may be requests under way.
@@ -26,12 +56,16 @@ impl Actor {
         self.recheck = true;
     }
 
-    /// Answers those whose metalinks are in the switch, or will not be.
+    /// Answers those whose entries are in the switch, or will not be.
     pub(super) fn settle_awaited(&mut self) {
-        if !std::mem::take(&mut self.recheck) || self.awaited.is_empty() {
+        if !std::mem::take(&mut self.recheck) {
             return;
         }
         let now = self.now();
+        self.settle_welcomes(now.mono);
+        if self.awaited.is_empty() {
+            return;
+        }
         let mut effects = Vec::new();
         for awaited in std::mem::take(&mut self.awaited) {
             match self.store.read(|r| self.outcome(&r.0, &awaited)) {
