@@ -10,6 +10,7 @@
 //!             raft          durable replicated writes              beside etcd
 //!             registration  router accepted → all switches know
 //!             registrations 100,000 of them: memory, one more, planning, filling a switch
+//!             metalinks     10,000 on one gateway: connecting, and what their leases cost
 //!             failover      a site, a gateway, a router die: what clients notice
 //! ```
 //!
@@ -25,6 +26,7 @@ mod generator;
 mod keepalives;
 mod load;
 mod machine;
+mod metalinks;
 mod meters;
 mod meters_live;
 mod netns;
@@ -145,6 +147,8 @@ enum Name {
     Registration,
     /// What 100,000 registrations take: memory, one more, planning, filling a switch
     Registrations,
+    /// 10,000 metalinks on one gateway: connecting, and what their leases cost
+    Metalinks,
     /// A site, a gateway, a router die: what clients notice
     Failover,
 }
@@ -200,6 +204,7 @@ fn bench(options: &Options) -> Result<()> {
             Name::Writes => ("table writes over P4Runtime", writes::measure(options, &pipeline, dir.path())),
             Name::Raft => ("durable Raft writes", raft::measure(options, dir.path())),
             Name::Registrations => ("100 000 registrations", registrations::measure(options, &pipeline, dir.path())),
+            Name::Metalinks => ("10 000 metalinks", metalinks::measure(options, dir.path())),
             Name::Failover => ("something dies, three sites", failover::measure(options, dir.path())),
             Name::Registration => ("registration, three gateways", registration::measure(options, dir.path())),
         };

@@ -52,7 +52,7 @@ const WATCH_POLL: Duration = Duration::from_micros(500);
 /// Measures the section.
 pub fn measure(options: &Options, dir: &Path) -> Result<Section> {
     let dmux = dmux_binary()?;
-    let site = Site::start(&dmux, &options.pipeline, &dir.join("site"))?;
+    let site = Site::start(&dmux, &options.pipeline, &dir.join("site"), 0)?;
     // The site's processes end with this thread, so the runtime must not move them to another.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (count, revocations) =

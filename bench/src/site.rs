@@ -5,6 +5,8 @@
 //!                  └── gateway 3 ──┘
 //!                          └── host 3
 //! ```
+//!
+//! Gateway 1 may have an access LAN besides, every port of it such a pair of sockets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,8 +32,17 @@ pub const REGISTRATION: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// P4Runtime device id of every switch.
 pub const DEVICE_ID: u64 = 1;
 
+/// The gateway with the access LAN.
+pub const LAN_GATEWAY: u8 = 1;
+/// The access link's name.
+pub const LAN: &str = "lan";
+
 const HOST_PORT: u8 = 1;
+/// The first port of the access LAN.
+const LAN_PORT: u8 = 101;
 const MTU: u16 = 1500;
+/// Frames a second of the access LAN that the switch may hand up, of either kind: far more than endpoints send.
+const LAN_PUNTS: u32 = 10_000;
 const TRIES: usize = 32;
 
 /// Port of a gateway that leads to another.
@@ -68,6 +79,8 @@ pub struct Sockets {
     pub host_far: SocketAddr,
     /// This gateway's end of the link to another.
     to: BTreeMap<u8, SocketAddr>,
+    /// Ports of the access LAN: the switch's end, and the endpoints' end.
+    pub lan: Vec<[SocketAddr; 2]>,
 }
 
 /// The processes. All end when this is dropped.
@@ -77,15 +90,17 @@ pub struct Site {
     /// Folder with the credentials of the host at each gateway (`router1`, …).
     pub dir: PathBuf,
     daemons: Vec<Daemon>,
+    /// Process ids of the controllers, by gateway.
+    pub controllers: BTreeMap<u8, u32>,
 }
 
 impl Site {
-    /// Makes certificates and configurations in `dir` and starts everything.
-    pub fn start(dmux: &Path, pipeline: &Path, dir: &Path) -> Result<Self> {
+    /// Makes certificates and configurations in `dir` and starts everything, with so many ports of an access LAN.
+    pub fn start(dmux: &Path, pipeline: &Path, dir: &Path, lan_ports: u8) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-        let sockets = free_sockets()?;
+        let sockets = free_sockets(lan_ports)?;
         issue_certificates(dmux, dir)?;
-        let mut site = Self { sockets, dir: dir.to_owned(), daemons: Vec::new() };
+        let mut site = Self { sockets, dir: dir.to_owned(), daemons: Vec::new(), controllers: BTreeMap::new() };
         let pipeline = fs::canonicalize(with_extension(pipeline, ".json"))?;
         let pipeline = pipeline.to_str().and_then(|p| p.strip_suffix(".json")).context("--pipeline is no UTF-8")?;
         for gateway in 1..=GATEWAYS {
@@ -96,7 +111,9 @@ impl Site {
             site.daemons.push(Daemon::spawn(&format!("switch{gateway}"), &mut switch, dir)?);
             let mut controller = Command::new(dmux);
             controller.args(["controller", "--bootstrap", "--config"]).arg(&config);
-            site.daemons.push(Daemon::spawn(&format!("controller{gateway}"), &mut controller, dir)?);
+            let controller = Daemon::spawn(&format!("controller{gateway}"), &mut controller, dir)?;
+            site.controllers.insert(gateway, controller.pid());
+            site.daemons.push(controller);
         }
         Ok(site)
     }
@@ -114,7 +131,7 @@ fn with_extension(prefix: &Path, extension: &str) -> PathBuf {
 }
 
 /// Loopback addresses that are free for both UDP and TCP; all are held until the last is chosen, so they differ.
-fn free_sockets() -> Result<BTreeMap<u8, Sockets>> {
+fn free_sockets(lan_ports: u8) -> Result<BTreeMap<u8, Sockets>> {
     let mut held = Vec::new();
     let mut take = || {
         for _ in 0..TRIES {
@@ -133,7 +150,12 @@ fn free_sockets() -> Result<BTreeMap<u8, Sockets>> {
         for other in (1..=GATEWAYS).filter(|o| *o != gateway) {
             to.insert(other, take()?);
         }
-        let sockets = Sockets { raft: take()?, api: take()?, p4runtime: take()?, host: take()?, host_far: take()?, to };
+        let mut lan = Vec::new();
+        for _ in 0..if gateway == LAN_GATEWAY { lan_ports } else { 0 } {
+            lan.push([take()?, take()?]);
+        }
+        let (raft, api, p4runtime) = (take()?, take()?, take()?);
+        let sockets = Sockets { raft, api, p4runtime, host: take()?, host_far: take()?, to, lan };
         all.insert(gateway, sockets);
     }
     Ok(all)
@@ -182,6 +204,9 @@ fn switch_arguments(sockets: &BTreeMap<u8, Sockets>, gateway: u8) -> Result<Vec<
     for (other, near) in &own.to {
         let far = sockets.get(other).and_then(|s| s.to.get(&gateway)).context("a link with one end")?;
         arguments.extend(["--port".to_owned(), format!("{}@udp:{near}>{far}", port_to(*other))]);
+    }
+    for (port, [near, far]) in (LAN_PORT..).zip(&own.lan) {
+        arguments.extend(["--port".to_owned(), format!("{port}@udp:{near}>{far}")]);
     }
     Ok(arguments)
 }
@@ -248,6 +273,28 @@ probe_ms = 200
         let prefixes = [format!("192.0.2.{other}/32"), format!("{}/32", host_address(other))];
         hop(format!("gateway{other}"), port_to(other), gateway_mac(other), &prefixes)?;
     }
+    let ports: Vec<u8> = (LAN_PORT..).zip(&own.lan).map(|(port, _)| port).collect();
+    for port in &ports {
+        write!(text, "\n[[site.ports]]\nnumber = {port}\nrole = \"access\"\nmac = \"{own_mac}\"\n")?;
+    }
+    if !ports.is_empty() {
+        write!(
+            text,
+            r#"
+[[site.access_links]]
+name = "{LAN}"
+ports = {ports:?}
+provisioned_vid = 100
+multipoint_vid = 200
+pcp = 5
+queue = 0
+
+[site.punt_rates]
+discovery = {{ per_second = {LAN_PUNTS}, burst = {LAN_PUNTS} }}
+metalink_control = {{ per_second = {LAN_PUNTS}, burst = {LAN_PUNTS} }}
+"#
+        )?;
+    }
     Ok(text)
 }
 
@@ -257,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_link_has_two_ends_and_no_socket_is_used_twice() {
-        let sockets = free_sockets().unwrap();
+        let sockets = free_sockets(2).unwrap();
         let mut ends = Vec::new();
         for gateway in 1..=GATEWAYS {
             for argument in switch_arguments(&sockets, gateway).unwrap() {
@@ -267,22 +314,25 @@ mod tests {
                 }
             }
         }
-        assert_eq!(ends.len(), 9);
+        assert_eq!(ends.len(), 9 + 2);
         for (near, far) in &ends {
             assert_eq!(ends.iter().filter(|(n, _)| n == near).count(), 1);
             let back = ends.contains(&(far.clone(), near.clone()));
-            assert!(back || sockets.values().any(|s| s.host.to_string() == *far), "{near} > {far}");
+            let outside =
+                |s: &Sockets| s.host.to_string() == *far || s.lan.iter().any(|[_, to]| to.to_string() == *far);
+            assert!(back || sockets.values().any(outside), "{near} > {far}");
         }
     }
 
     #[test]
     fn the_configuration_names_all_members_and_neighbours() {
-        let sockets = free_sockets().unwrap();
+        let sockets = free_sockets(2).unwrap();
         let text = controller_config(&sockets, 2, "gateway").unwrap();
         for other in sockets.values() {
             assert!(text.contains(&other.raft.to_string()));
         }
         assert!(text.contains("[site.next_hops.gateway1]") && text.contains("[site.next_hops.gateway3]"));
-        assert!(!text.contains("[site.next_hops.gateway2]"));
+        assert!(!text.contains("[site.next_hops.gateway2]") && !text.contains("access_links"));
+        assert!(controller_config(&sockets, LAN_GATEWAY, "gateway").unwrap().contains("ports = [101, 102]"));
     }
 }
