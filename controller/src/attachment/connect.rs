@@ -34,8 +34,10 @@ impl Attachments {
         let owner = Owner { gateway: self.gateway, endpoint: asker.endpoint, metanet };
         let in_time = |metalink: &&Metalink| metalink.request == connect.request && now.unix_ms() < metalink.until;
         if let Some(metalink) = model.metalink_of(&owner).filter(in_time).cloned() {
-            self.wishes.forget(&owner);
-            return self.program(now, Some(asker), metalink);
+            // Somebody has claimed it for the endpoint, whatever its operators have not decided.
+            let mut effects = self.program(now, Some(asker), metalink)?;
+            effects.extend(self.wishes.forget(&owner).map(|wish| Effect::Close(wish, Closing::Withdrawn)));
+            return Ok(effects);
         }
         let claim = Claim {
             link: asker.place.link.clone(),

@@ -129,3 +129,17 @@ fn wishes_are_bounded() {
     let connect = modest.wish(metanet(0), 1, Lease::Short);
     assert!(pending(&bench.asks(&mut modest, &connect)), "at nobody else's expense");
 }
+
+#[test]
+fn a_wish_that_somebody_else_fulfils_is_withdrawn() {
+    let mut bench = setup();
+    let mut station = bench.attached(3, 1);
+    let connect = station.wish(VOICE, 10, Lease::Short);
+    assert!(pending(&bench.asks(&mut station, &connect)));
+    let wish = wish(&bench);
+    let claim = crate::model::Claim { by_operator: true, ..wish.claim.clone() };
+    bench.does(Command::ClaimMetalink { at: bench.now.unix_ms(), claim });
+    assert!(matches!(bench.asks(&mut station, &connect), Kind::Connected(_)));
+    assert!(bench.effects.contains(&Effect::Close(wish, Closing::Withdrawn)));
+    assert!(bench.attachments.wishes(|_| true).is_empty());
+}

@@ -1,4 +1,5 @@
-//! An endpoint, byte by byte, through a whole gateway: it discovers, attaches, and gets what the metanet's operator grants.
+//! An endpoint, byte by byte, through a whole gateway: it discovers, attaches, and gets what the metanet's operator grants;
+//! whatever others send.
 
 mod support;
 
@@ -165,4 +166,36 @@ fn a_request_reaches_an_operator_that_named_another_controller() {
     let connect = Kind::Connect(Connect { metanet: VOICE, rate: 20_000_000, lease: Lease::Short, request: 1 });
     let connected = granted(&gateway, &connect);
     assert_eq!((connected.rate, connected.lease), (5_000_000, Lease::Short));
+}
+
+/// Discoveries from addresses without number fill the switch's meter for them, and no endpoint's that is attached.
+#[test]
+fn a_flood_of_discoveries_takes_nothing_from_who_is_attached() {
+    const FLOODER: u16 = 2;
+    let gateway = Gateway::start_lan(2);
+    let api = gateway.api.address().to_string();
+    let does = |line: &str| succeed(&line.split_whitespace().chain(["--api", &api]).collect::<Vec<_>>());
+    does("access-link put --gateway 1 --name lan --capacity 100M");
+    does("metanet create --protocol 42 --name voice --admit-up-to 10M");
+    attach(&gateway);
+    let discover = frame(None, MacAddr::BROADCAST, MLI_DISCOVERY, 1, &Kind::Discover(Discover::default()));
+    let mut sent: u64 = 0;
+    for request in 1..=20 {
+        for _ in 0..200 {
+            sent += 1;
+            let mut flood = discover.clone();
+            flood[6..12].copy_from_slice(&MacAddr::from_u64(0x0200_0000_0000 + sent).0);
+            flood.resize(600, 0);
+            gateway.send(FLOODER, &flood);
+        }
+        let rate = 1_000_000 + request;
+        let connect = Kind::Connect(Connect { metanet: VOICE, rate, lease: Lease::Short, request });
+        let answer = on_control(&gateway, 100 + request, &connect);
+        assert!(matches!(answer, Kind::Connected(connected) if connected.rate == rate), "{answer:?}");
+    }
+    let switch = wait("the flood is dropped", || {
+        let switch = gateway.api.switch()?;
+        switch.drops.iter().any(|drop| drop.reason == "punt_rate" && drop.packets > 0).then_some(switch)
+    });
+    assert_eq!(switch.attached, 1, "nothing is kept of who floods");
 }
