@@ -156,7 +156,7 @@ impl Connection {
             Step::Resting { until } if *until <= now => self.ask(desk),
             Step::Asking(_, request) if request.due <= now => {
                 request.repeat(now, desk.timers, desk.dice, desk.out);
-                if request.sent > TRIES && !self.leaving {
+                if request.sent > TRIES {
                     return Finding::Silent;
                 }
             }

@@ -104,12 +104,12 @@ impl EndpointCore {
             State::Idle | State::Stopped => return None,
             State::Waiting { until } => Some(*until),
             State::Discovering(request) | State::Attaching(request) => Some(request.due),
-            State::Attached => self.leaving,
+            State::Attached => None,
         };
         // Whoever has a metalink is attached, whatever the gateway has forgotten.
         let asks = self.connections.iter().filter(|c| attached || c.held().is_some()).filter_map(Connection::due);
         let ends = self.connections.iter().filter_map(|c| Some(c.held()?.until));
-        own.into_iter().chain(asks).chain(ends).min()
+        own.into_iter().chain(self.leaving).chain(asks).chain(ends).min()
     }
 
     /// What time brings.
@@ -189,12 +189,13 @@ impl EndpointCore {
             }
         });
         match finding? {
-            Finding::Unknown if matches!(self.state, State::Attached) && self.leaving.is_none() => {
+            // Also on the way out: only who is attached can give back what it has.
+            Finding::Unknown if matches!(self.state, State::Attached) => {
                 out.push(Action::Tell(Event::Lost));
                 let pause = self.pause();
                 self.wait(now, pause);
             }
-            // It is being looked for already, or not needed any more.
+            // It is being looked for already.
             Finding::Unknown => {}
             Finding::Fine | Finding::Silent => {
                 self.failures = 0;

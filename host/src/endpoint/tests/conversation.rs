@@ -307,6 +307,24 @@ fn what_was_not_answered_is_asked_as_soon_as_the_gateway_knows_the_endpoint_agai
 }
 
 #[test]
+fn who_leaves_a_gateway_that_has_forgotten_it_attaches_to_give_back_what_it_has() {
+    let mut gateway = Gateway::new(LEASE);
+    let mut endpoint = connected(&mut gateway, &[wanted(41, 1000)]);
+    gateway.forget();
+    let now = Duration::from_secs(5);
+    let actions = endpoint.stop(at(now));
+    let events = converse(&mut endpoint, &mut gateway, now, actions);
+    assert_eq!(events, [Event::Lost]);
+    while !endpoint.is_stopped() {
+        let due = endpoint.deadline().unwrap();
+        assert!(due < now + Timers::default().farewell);
+        let actions = endpoint.tick(at(due));
+        converse(&mut endpoint, &mut gateway, due, actions);
+    }
+    assert!(gateway.metalinks.is_empty());
+}
+
+#[test]
 fn at_another_gateway_everything_begins_anew() {
     let mut gateway = Gateway::new(LEASE);
     let mut endpoint = connected(&mut gateway, &[wanted(41, 1000)]);
