@@ -49,6 +49,10 @@ pub enum Fault {
     RouterDrain(usize, bool),
     /// An operator wants a router to have no new clients, or takes that back.
     Drain(usize, bool),
+    /// An endpoint ends, with a farewell or without.
+    EndpointStop(usize, bool),
+    /// An endpoint starts.
+    EndpointStart(usize),
     /// A router's key is revoked, or with `true` its provider's.
     Revoke(usize, bool),
     /// A controller loses its power and its disk.
@@ -76,6 +80,7 @@ enum Kind {
     Stall,
     Drain,
     Revoke,
+    Endpoint,
 }
 
 const KINDS: [Kind; 16] = [
@@ -110,7 +115,12 @@ pub fn draw(
     let mut drawn = Vec::new();
     // Few kinds a run, several times each, so that some runs are about one thing and some about many.
     let mut of: Vec<Kind> = (0..random.random_range(1..6)).filter_map(|_| KINDS.choose(&mut random).copied()).collect();
-    for (on, kind) in [(setup.dampening, Kind::Flap), (setup.draining, Kind::Drain), (setup.revocation, Kind::Revoke)] {
+    for (on, kind) in [
+        (setup.dampening, Kind::Flap),
+        (setup.draining, Kind::Drain),
+        (setup.revocation, Kind::Revoke),
+        (setup.endpoints, Kind::Endpoint),
+    ] {
         of.extend(on.then_some(kind));
     }
     for _ in 0..random.random_range(3..12) {
@@ -238,6 +248,12 @@ fn one(
             out.push((at, fault(true)));
             if random.random_bool(0.5) {
                 out.push((until, fault(false)));
+            }
+        }
+        Kind::Endpoint => {
+            out.push((at, Fault::EndpointStop(site, random.random_bool(0.5))));
+            if random.random_bool(0.7) {
+                out.push((until, Fault::EndpointStart(site)));
             }
         }
         Kind::Revoke => out.push((at, Fault::Revoke(router, random.random_bool(0.5)))),

@@ -12,9 +12,12 @@
 //!   faults ──▶ Net, disks, clocks, switches, nodes, routers        checks ──▶ during, settled
 //! ```
 
+mod access;
 mod certs;
 mod check;
 mod claims;
+mod crashes;
+mod endpoint;
 pub mod entropy;
 mod faults;
 mod net;
@@ -24,8 +27,11 @@ mod run;
 mod setup;
 mod stories;
 mod switch;
+mod traps;
 mod world;
 
 pub use claims::claims_are_exact;
+pub use crashes::{Crash, Request, an_endpoint_dies, nothing_leaks};
 pub use run::{Failure, Report, run};
 pub use stories::{a_clock_is_set, a_controller_is_wiped, keys_are_revoked};
+pub use traps::FaultPoint;

@@ -8,6 +8,8 @@ use dmux_raft_store::{Call, Carried, Lost, Server, Wire};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::traps::{FaultPoint, Traps};
+
 /// A site of the cluster, from 0.
 pub type Site = usize;
 
@@ -215,6 +217,8 @@ pub struct Plug {
     pub boot: u64,
     /// Its own address.
     pub addr: String,
+    /// Where somebody may die.
+    pub traps: Arc<Traps>,
 }
 
 impl Wire for Plug {
@@ -225,8 +229,11 @@ impl Wire for Plug {
 
     fn carry(&self, addr: &str, call: Call) -> Carried {
         let (net, from, own, boot, addr) = (self.net.clone(), self.site, self.addr.clone(), self.boot, addr.to_owned());
+        let traps = self.traps.clone();
         Box::pin(async move {
-            let target = net.member(&addr).filter(|_| net.is_current(&own, boot));
+            let dies = traps.reached(from, FaultPoint::Proposed);
+            let target =
+                net.member(&addr).filter(|target| net.is_current(&own, boot) && !dies && !traps.is_dead(target.site));
             let way = target.as_ref().and_then(|t| net.stream(from, t.site));
             let (Some(target), Some(way)) = (target, way) else {
                 // The other side's machine is off, or nothing reaches it.

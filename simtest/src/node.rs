@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dmux_controller::config::ControllerConfig;
-use dmux_controller::plan::Event;
+use dmux_controller::plan::{Action, Event, Update};
 use dmux_controller::runtime::{
     Bare, Frames, Inside, Parts, Replicated, SwitchAction, SwitchEvent, SwitchInput, SwitchInputs,
 };
@@ -16,18 +16,21 @@ use dmux_p4rt::ElectionId;
 use dmux_p4rt::p4::v1::PacketOut;
 use dmux_raft_store::engine::CrashEngine;
 use dmux_raft_store::{Listen, Simulated, SnapshotPolicy, Start, Store, StoreConfig, Timing};
+use dmux_tables::{AnyEntry, MetalinkRxAction};
+use dmux_wire::{CONTROL_MLI, Ethernet, Substrate, ethernet};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::certs;
 use crate::check::Histories;
 use crate::net::{Plug, Site};
-use crate::world::{World, unicast};
+use crate::traps::FaultPoint;
+use crate::world::{ACCESS_LINK, ACCESS_PORT, World, unicast};
 
 /// So few entries between snapshots that runs of half a minute see them travel.
 const SNAPSHOTS: SnapshotPolicy = SnapshotPolicy { every: 40, keep: 10 };
-/// Of each site's access link, "a".
-pub const ACCESS_PORTS: [u16; 4] = [2, 3, 4, 5];
+/// Of each site's access link.
+pub const ACCESS_PORTS: [u16; 4] = [ACCESS_PORT, 3, 4, 5];
 const HEARTBEAT: Duration = Duration::from_millis(200);
 
 /// A controller's machine.
@@ -93,7 +96,7 @@ mtu = 1500
 prefix = "0.0.0.0/0"
 next_hops = ["upstream"]
 [[site.access_links]]
-name = "a"
+name = "{ACCESS_LINK}"
 ports = {ACCESS_PORTS:?}
 provisioned_vid = 100
 multipoint_vid = 200
@@ -171,7 +174,13 @@ impl Node {
         let simulated = Simulated {
             engine: Arc::new(self.disk.clone()),
             sync_time: Arc::new(move || net.sync_time(site)),
-            wire: Arc::new(Plug { net: world.net.clone(), site, boot, addr: address(id).to_string() }),
+            wire: Arc::new(Plug {
+                net: world.net.clone(),
+                site,
+                boot,
+                addr: address(id).to_string(),
+                traps: world.traps.clone(),
+            }),
         };
         let store = Store::open_simulated(simulated, store_config, Replicated::default())
             .await
@@ -234,6 +243,7 @@ async fn follow(world: Arc<World>, store: Store<Replicated>, histories: Arc<Hist
     let mut changed = store.changed();
     loop {
         histories.note(&world, site, &store);
+        store.read(|r| world.traps.applied(site, &r.0));
         if changed.changed().await.is_err() {
             return;
         }
@@ -256,9 +266,35 @@ impl Frames for ToSwitch {
         if self.world.switch(self.site).boot() == 0 {
             return Err("the switch is off".into());
         }
+        let answers = is_answer(&packet.payload);
+        let traps = &self.world.traps;
+        if traps.is_dead(self.site) || answers && traps.reached(self.site, FaultPoint::Answering) {
+            return Err("it is dead".into());
+        }
         self.world.from_switch(self.site, &packet.payload);
+        if answers {
+            traps.reached(self.site, FaultPoint::Answered);
+        }
         Ok(())
     }
+}
+
+/// Whether a frame answers a request of an endpoint's.
+fn is_answer(frame: &[u8]) -> bool {
+    let Ok((header, rest)) = Ethernet::parse(frame) else { return false };
+    let substrate = Substrate::parse(rest).map(|(substrate, _)| substrate);
+    header.ether_type == ethernet::SUBSTRATE && substrate.is_ok_and(|substrate| substrate.mli == CONTROL_MLI)
+}
+
+/// Whether an action changes whether there is a metalink.
+fn writes_metalink(action: &Action) -> bool {
+    let Action::Write(updates) = action else { return false };
+    updates.iter().any(|update| match update {
+        Update::Insert(entry, _) | Update::Delete(entry) => {
+            matches!(entry, AnyEntry::MetalinkRx(_, MetalinkRxAction::Metalink { .. }))
+        }
+        _ => false,
+    })
 }
 
 /// Stands in for the switch task: the same events, from the model switch.
@@ -343,6 +379,10 @@ impl Session {
         tokio::spawn(async move {
             let pause = || Duration::from_millis(world.net.pick(1..5));
             tokio::time::sleep(pause()).await;
+            let (traps, writes) = (&world.traps, writes_metalink(&action.action));
+            if traps.is_dead(site) || writes && traps.reached(site, FaultPoint::Writing) {
+                return;
+            }
             let event = {
                 let mut switch = world.switch(site);
                 if switch.boot() != boot {
@@ -350,6 +390,9 @@ impl Session {
                 }
                 switch.perform(id, who, &action.action)
             };
+            if writes && traps.reached(site, FaultPoint::Written) {
+                return;
+            }
             tokio::time::sleep(pause()).await;
             if let Some(event) = event {
                 let event = SwitchEvent::Reconcile(event);

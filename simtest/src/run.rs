@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dmux_controller::model::{Command, Reply};
+use dmux_wire::metalink::Lease;
 
+use crate::access;
 use crate::check::{self, Checks, Histories, MOVED_SERVICE};
+use crate::endpoint::Endpoint;
 use crate::faults::{self, Fault};
 use crate::net::Site;
 use crate::node::Node;
@@ -18,6 +21,8 @@ use crate::world::{Clock, World};
 
 /// Between two looks at a running cluster.
 const LOOK: Duration = Duration::from_millis(250);
+/// When operators promise what there is.
+const PROMISES_AT: Duration = Duration::from_secs(2);
 /// When the faults begin: the cluster has founded itself.
 const FAULTS_FROM: Duration = Duration::from_secs(4);
 /// When everything heals.
@@ -68,6 +73,8 @@ pub enum Due {
     Look,
     /// Another configuration.
     Churn,
+    /// What endpoints may have is promised.
+    Promises,
     /// Something goes wrong, or right again.
     Fault(Fault),
 }
@@ -85,6 +92,8 @@ pub struct Run {
     deposed: Vec<Node>,
     /// By number.
     pub routers: Vec<Router>,
+    /// One at each site, or none.
+    pub endpoints: Vec<Endpoint>,
     due: BTreeMap<(Duration, u64), Due>,
     /// Numbers what is due at one time.
     count: u64,
@@ -118,6 +127,7 @@ impl Run {
             nodes,
             deposed: Vec::new(),
             routers: Vec::new(),
+            endpoints: Vec::new(),
             due: BTreeMap::new(),
             count: 0,
             moved: 0,
@@ -143,6 +153,14 @@ impl Run {
             self.routers.push(Router::new(self.world.clone(), n, home));
             let at = Duration::from_millis(self.world.net.pick(500..3_500));
             self.plan(at, Due::Fault(Fault::RouterStart(n)));
+        }
+        if self.world.setup().endpoints {
+            for site in 0..self.nodes.len() {
+                self.endpoints.push(Endpoint::new(self.world.clone(), site, access::mac(site)));
+                let at = Duration::from_millis(self.world.net.pick(500..3_500));
+                self.plan(at, Due::Fault(Fault::EndpointStart(site)));
+            }
+            self.plan(PROMISES_AT, Due::Promises);
         }
         let drawn = faults::draw(seed, self.world.setup(), self.nodes.len(), routers, FAULTS_FROM, HEAL);
         if drawn.iter().any(|(_, fault)| matches!(fault, Fault::Forget(..))) {
@@ -197,6 +215,7 @@ impl Run {
                     let pause = Duration::from_millis(self.world.net.pick(300..1_500));
                     self.plan(at + pause, Due::Churn);
                 }
+                Due::Promises => self.promise(),
                 Due::Fault(fault) => {
                     self.world.tell(|| format!("{fault:?}"));
                     self.perform(fault).await?;
@@ -249,12 +268,25 @@ impl Run {
                     self.propose(|at| Command::Revoke { at, fingerprint, note: format!("router {n}'s") });
                 }
             }
+            Fault::EndpointStart(n) => self.endpoints[n].start(access::wanted(Lease::Short)),
+            Fault::EndpointStop(n, true) => self.endpoints[n].leave(),
+            Fault::EndpointStop(n, false) => self.endpoints[n].pull(),
             Fault::Wipe(site) => {
                 self.nodes[site].crash();
                 self.nodes[site].wipe();
             }
         }
         Ok(())
+    }
+
+    /// Operators promise what endpoints may have. What is there already stays as it is.
+    fn promise(&self) {
+        for site in 0..if self.endpoints.is_empty() { 0 } else { self.nodes.len() } {
+            self.propose(|at| Command::PutAccessLink { at, link: access::link(site, access::SHORT_LEASE_MS) });
+        }
+        if !self.endpoints.is_empty() {
+            self.propose(|at| Command::PutMetanet { at, metanet: access::metanet() });
+        }
     }
 
     /// An operator asks for something through some controller, and takes it as it comes.
@@ -319,6 +351,9 @@ impl Run {
             self.switch_on(site);
             self.nodes[site].start().await?;
         }
+        // The first time may have been too early.
+        let again = self.world.now() + PATIENCE;
+        self.plan(again, Due::Promises);
         Ok(())
     }
 
@@ -326,7 +361,8 @@ impl Run {
     pub async fn settle(&mut self) -> Result<Duration, String> {
         let patience = self.world.now() + SETTLE;
         loop {
-            let settled = check::settled(&self.world, &self.histories, &self.nodes, &self.routers).await;
+            let settled = check::settled(&self.world, &self.histories, &self.nodes, &self.routers, &self.endpoints);
+            let settled = settled.await;
             match settled {
                 Ok(()) => return Ok(self.world.now()),
                 Err(why) if self.world.now() > patience => return Err(why),

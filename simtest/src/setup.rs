@@ -21,6 +21,8 @@ pub struct Setup {
     pub revocation: bool,
     /// Distances are reckoned from coordinates.
     pub coordinates: bool,
+    /// Each site's access LAN has an endpoint with a metalink.
+    pub endpoints: bool,
     /// How routers of protocols 41 and 42 are chosen.
     pub policies: [Policy; 2],
     /// Buckets of a set.
@@ -34,6 +36,7 @@ impl Setup {
         draining: false,
         revocation: false,
         coordinates: false,
+        endpoints: false,
         policies: [Policy::Closest, Policy::Closest],
         buckets: 256,
     };
@@ -51,6 +54,7 @@ impl Setup {
             draining: random.random_bool(0.3),
             revocation: random.random_bool(0.3),
             coordinates: random.random_bool(0.2),
+            endpoints: random.random_bool(0.3),
             policies,
             // Few, mostly: plans of all sizes go the same ways, and small ones are faster.
             buckets: if random.random_bool(0.2) { 256 } else { 16 },

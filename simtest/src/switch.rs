@@ -9,8 +9,8 @@ use dmux_controller::plan::{
 };
 use dmux_p4rt::ElectionId;
 use dmux_p4rt::p4::v1::PacketIn;
-use dmux_tables::{AnyEntry, PuntAction};
-use dmux_wire::PuntReason;
+use dmux_tables::{AnyEntry, EndpointAction, EndpointIndex, MetalinkRxAction, MetalinkTxAction, PuntAction};
+use dmux_wire::{MacAddr, PuntReason};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A switch.
@@ -193,6 +193,47 @@ impl Switch {
     pub fn reflects(&self, from: Ipv4Addr) -> bool {
         self.boot != 0
             && self.entries.values().any(|entry| matches!(entry, AnyEntry::ProbePeer(key, _) if key.src == from))
+    }
+
+    /// What it knows an endpoint as.
+    fn endpoint(&self, port: u16, mac: MacAddr) -> Option<EndpointIndex> {
+        self.entries.values().find_map(|entry| match entry {
+            AnyEntry::Endpoint(key, EndpointAction::SetEndpoint { endpoint })
+                if key.port.get() == port && key.src == mac =>
+            {
+                Some(*endpoint)
+            }
+            _ => None,
+        })
+    }
+
+    /// Whether an MLI of an endpoint's is its control MLI.
+    pub fn is_control(&self, port: u16, mac: MacAddr, mli: u32) -> bool {
+        let endpoint = self.endpoint(port, mac).filter(|_| self.boot != 0);
+        self.entries.values().any(|entry| match entry {
+            AnyEntry::MetalinkRx(key, MetalinkRxAction::MetalinkControl { .. }) => {
+                Some(key.endpoint) == endpoint && key.mli.get() == mli
+            }
+            _ => false,
+        })
+    }
+
+    /// How many metalinks it has for an endpoint's address at a port, in both directions; `None`: not as many in one as in
+    /// the other.
+    pub fn metalinks_of(&self, port: u16, mac: MacAddr) -> Option<usize> {
+        let endpoint = self.endpoint(port, mac);
+        let up = |entry: &&Entry| match entry {
+            AnyEntry::MetalinkRx(key, MetalinkRxAction::Metalink { .. }) => Some(key.endpoint) == endpoint,
+            _ => false,
+        };
+        let down = |entry: &&Entry| match entry {
+            AnyEntry::MetalinkTx(_, MetalinkTxAction::SendMetalink { port: out, dst_mac, .. }) => {
+                out.get() == port && *dst_mac == mac
+            }
+            _ => false,
+        };
+        let (up, down) = (self.entries.values().filter(up).count(), self.entries.values().filter(down).count());
+        (up == down).then_some(up)
     }
 
     /// Sends a packet to the controller, if it has one that listens.

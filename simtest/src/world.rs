@@ -10,7 +10,7 @@ use dmux_controller::runtime::Wall;
 use dmux_p4rt::p4::v1::PacketIn;
 use dmux_tables::{PacketInHeader, PortId, SwitchTime};
 use dmux_wire::frame::{Datagram, UdpFrame, udp_frame};
-use dmux_wire::{MacAddr, Probe, ProbeType, PuntReason, ShimKind};
+use dmux_wire::{Ethernet, MLI_DISCOVERY, MacAddr, Probe, ProbeType, PuntReason, ShimKind, Substrate, ethernet};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,11 +18,16 @@ use tokio::time::Instant;
 use crate::net::{Net, Site};
 use crate::setup::Setup;
 use crate::switch::Switch;
+use crate::traps::{FaultPoint, Traps};
 
 /// The wall clock at the start: 2027-01-15, inside the certificates' validity.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
 /// Where routers register.
 pub const REGISTRATION: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 2), dmux_wire::DMUX_PORT);
+/// The port of each site's switch that its endpoint is on.
+pub const ACCESS_PORT: u16 = 2;
+/// The access LAN's name.
+pub const ACCESS_LINK: &str = "a";
 /// Lines of the story that are kept.
 const MAX_STORY: usize = 2_000;
 
@@ -46,6 +51,8 @@ pub struct Port {
 pub struct World {
     /// The network.
     pub net: Arc<Net>,
+    /// Where controllers may die.
+    pub traps: Arc<Traps>,
     setup: Setup,
     start: Instant,
     switches: Vec<Mutex<Switch>>,
@@ -54,10 +61,15 @@ pub struct World {
     /// Seconds that each site's wall clock is ahead.
     skews: Mutex<BTreeMap<Clock, i64>>,
     ports: Mutex<BTreeMap<SocketAddrV4, Port>>,
+    /// Stations on the access LANs.
+    lans: Mutex<BTreeMap<Station, UnboundedSender<Vec<u8>>>>,
     story: Mutex<Vec<String>>,
     audit_s: AtomicU64,
     aloud: bool,
 }
+
+/// Somebody on a site's access LAN.
+type Station = (Site, MacAddr);
 
 /// Whose wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,12 +94,14 @@ impl World {
         };
         Arc::new(Self {
             net: Net::new(seed, sites),
+            traps: Arc::default(),
             setup,
             start: Instant::now(),
             switches: (0..sites).map(|_| switch()).collect(),
             turns: (0..sites).map(|_| watch::channel(0).0).collect(),
             skews: Mutex::default(),
             ports: Mutex::default(),
+            lans: Mutex::default(),
             story: Mutex::default(),
             audit_s: AtomicU64::new(3_600),
             aloud,
@@ -203,6 +217,9 @@ impl World {
 
     /// A switch sends a frame that its controller gave it.
     pub fn from_switch(self: &Arc<Self>, site: Site, frame: &[u8]) {
+        if let Some(station) = self.station(site, frame) {
+            return self.over_lan(station, frame);
+        }
         let Ok(udp) = UdpFrame::parse(frame) else { return };
         let port = self.port(udp.to);
         if let Some(port) = port {
@@ -281,15 +298,66 @@ impl World {
         udp_frame(MacAddr::ZERO, MacAddr::ZERO, udp.from, udp.to, &payload).ok()
     }
 
+    /// A station joins a site's access LAN.
+    pub fn join_lan(&self, site: Site, mac: MacAddr, inbox: UnboundedSender<Vec<u8>>) {
+        lock(&self.lans).insert((site, mac), inbox);
+    }
+
+    /// The station of a site that a substrate frame is for.
+    fn station(&self, site: Site, frame: &[u8]) -> Option<Station> {
+        let (header, _) = Ethernet::parse(frame).ok().filter(|(h, _)| h.ether_type == ethernet::SUBSTRATE)?;
+        let station = (site, header.dst);
+        lock(&self.lans).contains_key(&station).then_some(station)
+    }
+
+    fn over_lan(self: &Arc<Self>, station: Station, frame: &[u8]) {
+        for time in self.net.datagram(station.0, station.0) {
+            let (world, frame) = (self.clone(), frame.to_vec());
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                if let Some(inbox) = lock(&world.lans).get(&station) {
+                    // A station that is ending hears nothing more.
+                    let _ = inbox.send(frame);
+                }
+            });
+        }
+    }
+
+    /// A station of a site's access LAN sends a substrate frame.
+    pub fn from_endpoint(self: &Arc<Self>, site: Site, frame: Vec<u8>) {
+        for time in self.net.datagram(site, site) {
+            let (world, frame) = (self.clone(), frame.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(time).await;
+                world.arrive_by_lan(site, frame);
+            });
+        }
+    }
+
+    /// What the data plane does with it.
+    fn arrive_by_lan(&self, site: Site, frame: Vec<u8>) {
+        let Ok((header, rest)) = Ethernet::parse(&frame) else { return };
+        let Ok((substrate, _)) = Substrate::parse(rest) else { return };
+        let port = PortId::of::<ACCESS_PORT>();
+        if substrate.mli == MLI_DISCOVERY {
+            return self.punt_from(site, port, PuntReason::Discovery, frame);
+        }
+        let known = self.switch(site).is_control(ACCESS_PORT, header.src, substrate.mli);
+        if known && !self.traps.reached(site, FaultPoint::Heard) {
+            self.punt_from(site, port, PuntReason::MetalinkControl, frame);
+        }
+    }
+
     fn punt(&self, site: Site, reason: PuntReason, frame: Vec<u8>) {
-        let header = PacketInHeader {
-            ingress_port: PortId::of::<1>(),
-            reason,
-            path_mtu: 0,
-            t_in: SwitchTime::from_micros(self.micros()),
-        };
+        self.punt_from(site, PortId::of::<1>(), reason, frame);
+    }
+
+    fn punt_from(&self, site: Site, ingress_port: PortId, reason: PuntReason, frame: Vec<u8>) {
+        let header = PacketInHeader { ingress_port, reason, path_mtu: 0, t_in: SwitchTime::from_micros(self.micros()) };
         let switch = self.switch(site);
-        if switch.punts(reason) {
+        // What comes on an access LAN is punted by its tables, or always.
+        let by_metalink = matches!(reason, PuntReason::Discovery | PuntReason::MetalinkControl);
+        if by_metalink || switch.punts(reason) {
             switch.punt(PacketIn { payload: frame.into(), metadata: header.encode() });
         }
     }

@@ -16,7 +16,7 @@ use super::renewals::Renewals;
 use super::replicated::Replicated;
 use super::switch::{Frames, SwitchAction, SwitchInput};
 use super::watchers::Hub;
-use super::{ACTION_QUEUE, INPUT_QUEUE, Input, announce};
+use super::{ACTION_QUEUE, INPUT_QUEUE, Input, announce, leases};
 use crate::config::ControllerConfig;
 use crate::plan::{Planner, Reconciler};
 use crate::registration::{Authorities, Registrar};
@@ -93,6 +93,7 @@ impl Bare {
         let mut tasks = JoinSet::new();
         tasks.spawn(actor.run(input_rx));
         tasks.spawn(renewing);
+        tasks.spawn(leases::end(config.gateway_id(), store.clone(), wall.clone(), within));
         tasks.spawn(announce::announce(config, store, epoch_tx, wall));
         (Self { inputs, epoch, _tasks: tasks }, action_rx)
     }

@@ -1,12 +1,14 @@
 //! What must hold once everything has healed.
 
+use std::ops::Bound;
 use std::time::Duration;
 
-use dmux_controller::model::{Destination, Model};
+use dmux_controller::model::{Destination, Metalink, Model};
 use dmux_controller::plan::{Planner, State};
 
 use super::leads::new_clients;
 use super::{Histories, gateway};
+use crate::endpoint::Endpoint;
 use crate::net::Site;
 use crate::node::Node;
 use crate::router::{self, Router};
@@ -19,7 +21,13 @@ const GONE: Duration = Duration::from_secs(12);
 ///
 /// # Errors
 /// What does not yet.
-pub async fn settled(world: &World, histories: &Histories, nodes: &[Node], routers: &[Router]) -> Result<(), String> {
+pub async fn settled(
+    world: &World,
+    histories: &Histories,
+    nodes: &[Node],
+    routers: &[Router],
+    endpoints: &[Endpoint],
+) -> Result<(), String> {
     let mut models: Vec<Model> = Vec::new();
     for (site, node) in nodes.iter().enumerate() {
         let store = node.store().ok_or(format!("node {} is off", site + 1))?;
@@ -72,6 +80,9 @@ pub async fn settled(world: &World, histories: &Histories, nodes: &[Node], route
             return Err(format!("router {n} is gone since {:?} and still registered", router.stopped()));
         }
     }
+    for (site, endpoint) in endpoints.iter().enumerate() {
+        has_its_metalink(world, model, site, endpoint)?;
+    }
     let alive = |n: &usize| routers[*n].is_running() && model.revoked(&histories.chain(&router::key(*n))).is_none();
     let alive: Vec<usize> = (0..routers.len()).filter(alive).collect();
     one_owner(model, nodes, &alive).await?;
@@ -79,6 +90,22 @@ pub async fn settled(world: &World, histories: &Histories, nodes: &[Node], route
         gateway_follows(world, site, node, model, &alive).await?;
     }
     Ok(())
+}
+
+/// A living endpoint has the metalink that it believes to have, and a dead one none but until its lease ends.
+fn has_its_metalink(world: &World, model: &Model, site: Site, endpoint: &Endpoint) -> Result<(), String> {
+    let own = |m: &&Metalink| m.link.gateway == gateway(site) && m.endpoint.mac == endpoint.mac();
+    let has = model.metalinks_from(Bound::Unbounded).find(own);
+    let held = endpoint.belief().held;
+    if endpoint.is_running() {
+        let same = has.zip(held).is_some_and(|(has, held)| (has.mli.0, has.rate) == (held.mli, held.rate));
+        return if same { Ok(()) } else { Err(format!("endpoint {site} believes {held:?}; it has {has:?}")) };
+    }
+    let now = u64::try_from(world.wall(Clock::Site(site)).as_millis()).unwrap_or(u64::MAX);
+    match has.filter(|has| has.until.saturating_add(GONE.as_millis() as u64) < now) {
+        Some(has) => Err(format!("endpoint {site} is gone, and {has:?} has outlived its lease")),
+        None => Ok(()),
+    }
 }
 
 /// Each living router is heard by exactly the gateway that the state says.
