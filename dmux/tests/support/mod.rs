@@ -259,15 +259,42 @@ fn access_port(port: u16) -> String {
     format!("[[site.ports]]\nnumber = {port}\nrole = \"access\"\nmac = \"{GATEWAY_MAC}\"\n")
 }
 
+/// A controller's configuration in the test's folder.
+fn config_file(node: u32) -> String {
+    if node == 1 { "controller.toml".into() } else { format!("controller{node}.toml") }
+}
+
+/// What a gateway is made of.
+struct Site<'a> {
+    /// How many hosts are on the access LAN, from port 1 on, and how many on WAN ports behind these.
+    lan: u16,
+    wan: u16,
+    /// Keepalive timers, ms.
+    keepalive: u32,
+    expire_after: u32,
+    /// Options of the switch's ports, as ",loss=1%".
+    port_options: &'a str,
+    /// An interface in place of port 1's link.
+    interface: Option<&'a str>,
+    /// Controllers of other gateways in its cluster; they have no switch.
+    others: usize,
+}
+
+const SITE: Site<'_> =
+    Site { lan: 0, wan: 0, keepalive: 200, expire_after: 1000, port_options: "", interface: None, others: 0 };
+const ACCESS: Site<'_> = Site { lan: 2, wan: 1, ..SITE };
+
 /// One gateway with hosts on its first ports.
 pub struct Gateway {
     pub dir: TempDir,
     pub switch: Process,
     pub controller: Process,
     pub api: Api,
+    /// The controllers of other gateways in its cluster, and their APIs.
+    pub others: Vec<(Process, Api)>,
     switch_arguments: Vec<String>,
-    /// The test's end of each host's link, and the switch's.
-    links: Vec<(UdpSocket, SocketAddr)>,
+    /// The test's end of each host's link, the switch's, and the host's address, whoever has it now.
+    links: Vec<(UdpSocket, SocketAddr, SocketAddr)>,
 }
 
 impl Gateway {
@@ -278,75 +305,109 @@ impl Gateway {
 
     /// Likewise, with other keepalive timers, ms.
     pub fn start_with(hosts: u16, keepalive: u32, expire_after: u32) -> Self {
-        Self::start_site(hosts, keepalive, expire_after, wan_port, "")
+        Self::start_site(&Site { wan: hosts, keepalive, expire_after, ..SITE })
     }
 
     /// With all hosts on one access LAN, whose provisioned VLAN is 100 and multipoint VLAN 200.
     pub fn start_lan(hosts: u16) -> Self {
-        let ports: Vec<String> = (1..=hosts).map(|port| port.to_string()).collect();
-        let link = format!(
-            "[[site.access_links]]\nname = \"lan\"\nports = [{}]\nprovisioned_vid = 100\nmultipoint_vid = 200\n\
-             pcp = 5\nqueue = 0\n",
-            ports.join(", ")
-        );
-        Self::start_site(hosts, 200, 1000, access_port, &link)
+        Self::start_site(&Site { lan: hosts, ..SITE })
     }
 
     /// With hosts on two ports of such an access LAN, and one on port 3, which leads elsewhere.
     pub fn start_access() -> Self {
-        let link = "[[site.access_links]]\nname = \"lan\"\nports = [1, 2]\nprovisioned_vid = 100\n\
-                    multipoint_vid = 200\npcp = 5\nqueue = 0\n";
-        let port = |port| if port == 3 { wan_port(port) } else { access_port(port) };
-        Self::start_site(3, 200, 1000, port, link)
+        Self::start_site(&ACCESS)
     }
 
-    fn start_site(hosts: u16, keepalive: u32, expire_after: u32, port_config: fn(u16) -> String, more: &str) -> Self {
+    /// Likewise, and of all frames to hosts a part is lost.
+    pub fn start_lossy_access() -> Self {
+        Self::start_site(&Site { port_options: ",loss=25%", ..ACCESS })
+    }
+
+    /// Likewise, without loss, and with an interface as port 1.
+    pub fn start_access_on(interface: &str) -> Self {
+        Self::start_site(&Site { interface: Some(interface), ..ACCESS })
+    }
+
+    /// Likewise, on links, and in one cluster with two other gateways' controllers.
+    pub fn start_cluster_access() -> Self {
+        Self::start_site(&Site { others: 2, ..ACCESS })
+    }
+
+    fn start_site(site: &Site<'_>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = |name: &str| dir.path().join(name).display().to_string();
         succeed(&["ca", "init", "--out", &path("authority")]);
-        let addresses = free_addresses(3 + usize::from(hosts));
-        let (p4runtime, raft, api) = (addresses[0], addresses[1], addresses[2]);
+        let hosts = site.wan + site.lan;
+        // A switch that is not there, and for each controller two of its own.
+        let nodes = 1 + site.others;
+        let addresses = free_addresses(2 + usize::from(hosts) + 2 * nodes);
+        let (p4runtime, absent) = (addresses[0], addresses[1]);
+        let (ports, listeners) = addresses[2..].split_at(usize::from(hosts));
         let mut links = Vec::new();
         let mut switch_arguments =
             vec!["switch".into(), "--p4runtime".into(), p4runtime.to_string(), "--device-id".into(), "1".into()];
-        let mut site = String::new();
-        for port in 1..=hosts {
+        let mut cabling = String::new();
+        for (port, &remote) in (1..).zip(ports) {
             let host = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-            let remote = addresses[2 + usize::from(port)];
             host.connect(remote).expect("connect");
             host.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-            switch_arguments
-                .extend(["--port".into(), format!("{port}@udp:{remote}>{}", host.local_addr().expect("address"))]);
-            links.push((host, remote));
-            site += &port_config(port);
+            let (local, options) = (host.local_addr().expect("address"), site.port_options);
+            let device = match site.interface.filter(|_| port == 1) {
+                Some(interface) => interface.to_owned(),
+                None => format!("udp:{remote}>{local}"),
+            };
+            switch_arguments.extend(["--port".into(), format!("{port}@{device}{options}")]);
+            links.push((host, remote, local));
+            cabling += &if port <= site.lan { access_port(port) } else { wan_port(port) };
         }
-        site += more;
-        let config = format!(
-            "node = 1\ndata = \"data\"\nauthority = \"authority/ca.crt\"\n\
-             [gateway]\nid = 1\nname = \"g\"\naddress = \"{GATEWAY}\"\n\
-             [switch]\np4runtime = \"{p4runtime}\"\npipeline = {:?}\n\
-             [cluster]\nlisten = \"{raft}\"\nheartbeat_ms = 50\nmembers = {{ 1 = \"{raft}\" }}\n\
-             [api]\nlisten = \"{api}\"\n\
-             [dmux]\nprefix = \"198.51.100.0/24\"\nregistration = \"198.51.100.2\"\n\
-             services = {{ 1 = \"198.51.100.1\" }}\nkeepalive_ms = {keepalive}\nexpire_after_ms = {expire_after}\n{site}",
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../bmv2-configs/gateway"),
-        );
-        std::fs::write(dir.path().join("controller.toml"), config).expect("written");
+        if site.lan > 0 {
+            let ports: Vec<String> = (1..=site.lan).map(|port| port.to_string()).collect();
+            cabling += &format!(
+                "[[site.access_links]]\nname = \"lan\"\nports = [{}]\nprovisioned_vid = 100\nmultipoint_vid = 200\n\
+                 pcp = 5\nqueue = 0\n",
+                ports.join(", ")
+            );
+        }
+        let members: Vec<String> =
+            (1..).zip(listeners.chunks(2)).map(|(node, own)| format!("{node} = \"{}\"", own[0])).collect();
+        for (node, own) in (1..).zip(listeners.chunks(2)) {
+            let (switch, cabling) = if node == 1 { (p4runtime, &cabling) } else { (absent, &wan_port(1)) };
+            let config = format!(
+                "node = {node}\ndata = \"data{node}\"\nauthority = \"authority/ca.crt\"\n\
+                 [gateway]\nid = {node}\nname = \"g{node}\"\naddress = \"{}\"\n\
+                 [switch]\np4runtime = \"{switch}\"\npipeline = {:?}\n\
+                 [cluster]\nlisten = \"{}\"\nheartbeat_ms = 50\nmembers = {{ {} }}\n\
+                 [api]\nlisten = \"{}\"\n\
+                 [dmux]\nprefix = \"198.51.100.0/24\"\nregistration = \"198.51.100.2\"\n\
+                 services = {{ 1 = \"198.51.100.1\" }}\nkeepalive_ms = {}\nexpire_after_ms = {}\n{cabling}",
+                Ipv4Addr::from_bits(GATEWAY.to_bits() + node - 1),
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../bmv2-configs/gateway"),
+                own[0],
+                members.join(", "),
+                own[1],
+                site.keepalive,
+                site.expire_after,
+            );
+            std::fs::write(dir.path().join(config_file(node)), config).expect("written");
+        }
         let switch = Process::start(dir.path(), "switch", &switch_arguments);
-        let controller = Self::controller(dir.path());
-        let api = Api::new(api);
+        let controller = Self::controller(dir.path(), 1);
+        let others = (2..).zip(listeners.chunks(2).skip(1));
+        let others = others.map(|(node, own)| (Self::controller(dir.path(), node), Api::new(own[1]))).collect();
+        let api = Api::new(listeners[1]);
         api.synced();
-        Self { dir, switch, controller, api, switch_arguments, links }
+        Self { dir, switch, controller, api, others, switch_arguments, links }
     }
 
-    fn controller(dir: &Path) -> Process {
-        let config = dir.join("controller.toml").display().to_string();
-        Process::start(dir, "controller", &["controller".into(), "--bootstrap".into(), "--config".into(), config])
+    fn controller(dir: &Path, node: u32) -> Process {
+        let config = dir.join(config_file(node)).display().to_string();
+        let name = if node == 1 { "controller".into() } else { format!("controller{node}") };
+        Process::start(dir, &name, &["controller".into(), "--bootstrap".into(), "--config".into(), config])
     }
 
     /// Starts the controller again, in the same directory.
     pub fn restart_controller(&mut self) {
-        self.controller = Self::controller(self.dir.path());
+        self.controller = Self::controller(self.dir.path(), 1);
     }
 
     /// Starts the switch again; its tables are empty.
@@ -389,8 +450,7 @@ impl Gateway {
 
     /// `--link`, `--mac` and `--gateway-mac` of a `dmux router` on a port. The test gives its end of the link up.
     pub fn link_arguments(&mut self, port: u16) -> Vec<String> {
-        let (socket, remote) = &mut self.links[usize::from(port) - 1];
-        let local = socket.local_addr().expect("address");
+        let (socket, remote, local) = &mut self.links[usize::from(port) - 1];
         // Replaced by one that nobody sends to, which frees the address.
         *socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         vec![
@@ -401,6 +461,14 @@ impl Gateway {
             "--gateway-mac".into(),
             GATEWAY_MAC.to_string(),
         ]
+    }
+
+    /// Starts `dmux endpoint -o json` on a port of the access LAN. The test gives its end of the link up.
+    pub fn endpoint(&mut self, port: u16, name: &str, more: &[&str]) -> Process {
+        let mut arguments = vec!["endpoint".to_owned(), "--output".into(), "json".into()];
+        arguments.extend(self.link_arguments(port).into_iter().take(4));
+        arguments.extend(more.iter().map(|&s| s.to_owned()));
+        Process::start(self.dir.path(), name, &arguments)
     }
 
     /// Starts `dmux router` on a port with a certificate for `certified`.
