@@ -44,9 +44,14 @@ impl Process {
         Ok(())
     }
 
+    /// What it has printed.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// The last lines of its output, for the report of a failure.
     pub fn tail(&self, lines: usize) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.output();
         let all: Vec<&str> = text.lines().collect();
         all[all.len().saturating_sub(lines)..].iter().map(|l| format!("{}: {l}", self.name)).collect()
     }

@@ -15,7 +15,8 @@ use crate::ca_cmd;
 
 /// The program that every switch of the lab runs.
 pub const PROGRAM_JSON: &str = include_str!("../../../bmv2-configs/gateway.json");
-const PROGRAM_P4INFO: &str = include_str!("../../../bmv2-configs/gateway.p4info.txtpb");
+/// And its P4Info.
+pub const PROGRAM_P4INFO: &str = include_str!("../../../bmv2-configs/gateway.p4info.txtpb");
 
 /// Everything is quick in the lab, so that what takes minutes in the world takes a second here.
 const HEARTBEAT_MS: u64 = 50;

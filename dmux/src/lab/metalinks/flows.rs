@@ -1,73 +1,58 @@
 //! What is sent and what arrives, by flow and time.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use dmux_wire::frame::{Datagram, udp_frame};
-use dmux_wire::{DMUX_PORT, Ethernet, MacAddr, Origin, ProtocolId, ProviderId, Shim, ShimKind};
+use dmux_wire::{
+    DMUX_PORT, Ethernet, MacAddr, Origin, PROVISIONED_MLI_MAX, ProviderId, Shim, ShimKind, Substrate, ethernet,
+};
+use std::net::SocketAddrV4;
 
-use super::gateway::{ENDPOINT, GATEWAY, PROTOCOLS, SENDER_PORTS, port_mac, sender_mac};
+use super::site::{ENDPOINT, GATEWAY, GATEWAY_MAC, NETS, Net, SENDER_PORTS, Site, sender_mac};
 
 /// Bytes of a metaframe, and of what a legacy frame carries.
 const PAYLOAD: usize = 1400;
 /// What a router's packet is longer by than the frame on the access link: what the meter counts more.
 const TUNNEL_MORE: usize = 36;
-/// EtherType of the substrate.
-const SUBSTRATE: [u8; 2] = [0x88, 0xb5];
 /// EtherType of the legacy frames (local experimental 2): what they are is nobody's business.
 const LEGACY: u16 = 0x88b6;
 /// Counts are kept for so long.
 pub const BIN: Duration = Duration::from_millis(250);
 /// Between two looks of a sender at its clock.
 const TICK: Duration = Duration::from_micros(500);
-const LONGEST_FRAME: usize = 2048;
 
-/// A provisioned metalink.
-pub struct Metalink {
-    /// Its identifier.
-    pub mli: u32,
-    /// The metanet.
-    pub protocol: ProtocolId,
-    /// Its IPvN router.
-    pub router: SocketAddrV4,
-    /// Bits a second.
-    pub rate: u64,
-}
-
-impl Metalink {
-    /// Those of the paper.
-    pub const ALL: [Self; 2] = [
-        Self {
-            mli: 0x01_0001,
-            protocol: PROTOCOLS[0],
-            router: SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 1), 4000),
-            rate: 15_000_000,
-        },
-        Self {
-            mli: 0x01_0002,
-            protocol: PROTOCOLS[1],
-            router: SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 2), 4000),
-            rate: 30_000_000,
-        },
-    ];
-
-    /// A packet of its router for the endpoint.
-    fn frame(&self) -> anyhow::Result<Vec<u8>> {
-        let shim = Shim::new(ShimKind::Return, self.protocol, ProviderId::ANY);
-        let origin = Some(Origin::Metalink { mli: self.mli, gateway: GATEWAY.0 });
-        let datagram = Datagram { shim, origin, payload: &[0; PAYLOAD] }.to_vec();
-        let to = SocketAddrV4::new(GATEWAY.1, DMUX_PORT);
-        Ok(udp_frame(MacAddr([2, 0, 0, 0, 2, 1]), port_mac(1), self.router, to, &datagram)?)
-    }
+/// A packet of a metanet's router for the endpoint.
+fn packet(net: &Net, mli: u32) -> anyhow::Result<Vec<u8>> {
+    let shim = Shim::new(ShimKind::Return, net.protocol, ProviderId::ANY);
+    let origin = Some(Origin::Metalink { mli, gateway: GATEWAY.0 });
+    let datagram = Datagram { shim, origin, payload: &[0; PAYLOAD] }.to_vec();
+    let to = SocketAddrV4::new(GATEWAY.1, DMUX_PORT);
+    Ok(udp_frame(net.router_mac(), GATEWAY_MAC, net.router, to, &datagram)?)
 }
 
 /// How a received frame is told to be of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
+pub enum Mark {
+    /// It comes by this metalink.
     Mli(u32),
+    /// It is a legacy frame from this station.
     Source(MacAddr),
+}
+
+impl Mark {
+    /// That of a frame of the experiment; `None` for everything else.
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        let (header, rest) = Ethernet::parse(frame).ok()?;
+        match header.ether_type {
+            ethernet::SUBSTRATE => {
+                let (Substrate { mli, .. }, _) = Substrate::parse(rest).ok()?;
+                (1..=PROVISIONED_MLI_MAX).contains(&mli).then_some(Self::Mli(mli))
+            }
+            LEGACY => Some(Self::Source(header.src)),
+            _ => None,
+        }
+    }
 }
 
 /// One flow of the experiment.
@@ -83,24 +68,26 @@ pub struct Flow {
     during: (Duration, Duration),
     port: u16,
     frame: Vec<u8>,
-    mark: Mark,
+    /// How its frames are told when they arrive.
+    pub mark: Mark,
 }
 
 impl Flow {
-    /// The flows of figure 3b, one event each `interval`: both metalinks offered twice what they may have.
-    pub fn all(interval: Duration) -> anyhow::Result<Vec<Self>> {
-        let [first, second] = &Metalink::ALL;
-        let metalink = |name, m: &Metalink, from: u32, to: u32| {
+    /// The flows of figure 3b, one event each `interval`: both metalinks offered twice what they may have. `mlis`: what the
+    /// endpoint was given, in the order of [`NETS`].
+    pub fn all(interval: Duration, mlis: &[u32]) -> anyhow::Result<Vec<Self>> {
+        let metalink = |name, net: &Net, mli: u32, from: u32, to: u32| {
             Ok::<Self, anyhow::Error>(Self {
                 name,
-                provisioned: Some(m.rate),
-                offered: 2 * m.rate,
+                provisioned: Some(net.rate),
+                offered: 2 * net.rate,
                 during: (interval * from, interval * to),
-                port: 1,
-                frame: m.frame()?,
-                mark: Mark::Mli(m.mli),
+                port: net.port,
+                frame: packet(net, mli)?,
+                mark: Mark::Mli(mli),
             })
         };
+        let [first, second] = *mlis else { anyhow::bail!("{} metalinks instead of two", mlis.len()) };
         let legacy = |name, port: u16, from: u32, to: u32| {
             let src = sender_mac(port);
             let mut frame = Vec::new();
@@ -110,15 +97,15 @@ impl Flow {
             Self { name, provisioned: None, offered: super::LINK, during, port, frame, mark: Mark::Source(src) }
         };
         Ok(vec![
-            metalink("metanet of 15 Mb/s", first, 0, 3)?,
-            metalink("metanet of 30 Mb/s", second, 1, 4)?,
+            metalink("metanet of 15 Mb/s", &NETS[0], first, 0, 3)?,
+            metalink("metanet of 30 Mb/s", &NETS[1], second, 1, 4)?,
             legacy("legacy, first sender", SENDER_PORTS[0], 2, 5),
             legacy("legacy, second sender", SENDER_PORTS[1], 0, super::WINDOWS),
         ])
     }
 
     /// Bits of a received frame that count: for a metalink as the meter counts them.
-    fn bits(&self, length: usize) -> u64 {
+    pub fn bits(&self, length: usize) -> u64 {
         let more = if self.provisioned.is_some() { TUNNEL_MORE } else { 0 };
         8 * (length + more) as u64
     }
@@ -129,38 +116,20 @@ impl Flow {
     }
 }
 
-/// The outer ends of the switch's ports.
-pub struct Links(Vec<UdpSocket>);
-
-impl Links {
-    /// Opens them: (the switch's address, ours) by port, from 1.
-    pub fn open(ports: &[(SocketAddr, SocketAddr)]) -> anyhow::Result<Self> {
-        let mut sockets = Vec::new();
-        for (switch, own) in ports {
-            let socket = UdpSocket::bind(own).with_context(|| format!("binding {own}"))?;
-            socket.connect(switch)?;
-            socket.set_read_timeout(Some(BIN))?;
-            sockets.push(socket);
-        }
-        Ok(Self(sockets))
-    }
-
-    fn port(&self, number: u16) -> anyhow::Result<&UdpSocket> {
-        self.0.get(usize::from(number).wrapping_sub(1)).context("no such port")
-    }
-}
-
 /// Sends all flows and counts for so long. Returns bits by flow and [`BIN`].
-pub fn run(links: &Links, flows: &[Flow], length: Duration) -> anyhow::Result<Vec<Vec<u64>>> {
-    let endpoint = links.port(super::gateway::ENDPOINT_PORT)?;
+pub fn run(site: &Site, flows: &[Flow], length: Duration) -> anyhow::Result<Vec<Vec<u64>>> {
+    let endpoint = site.endpoint()?;
     let begin = Instant::now();
+    endpoint.count(flows, begin, length);
     std::thread::scope(|scope| {
         for flow in flows {
-            let socket = links.port(flow.port)?;
+            let socket = &site.cable(flow.port)?.port;
             scope.spawn(move || send(socket, flow, begin));
         }
-        count(endpoint, flows, begin, length)
-    })
+        Ok::<(), anyhow::Error>(())
+    })?;
+    std::thread::sleep((begin + length).saturating_duration_since(Instant::now()));
+    Ok(endpoint.counted())
 }
 
 fn send(socket: &UdpSocket, flow: &Flow, begin: Instant) {
@@ -184,35 +153,4 @@ fn send(socket: &UdpSocket, flow: &Flow, begin: Instant) {
         }
         std::thread::sleep(TICK);
     }
-}
-
-fn count(socket: &UdpSocket, flows: &[Flow], begin: Instant, length: Duration) -> anyhow::Result<Vec<Vec<u64>>> {
-    let bins = (length.as_nanos() / BIN.as_nanos()) as usize;
-    let mut counts = vec![vec![0; bins]; flows.len()];
-    let mut buffer = [0; LONGEST_FRAME];
-    loop {
-        let received = socket.recv(&mut buffer);
-        let bin = (begin.elapsed().as_nanos() / BIN.as_nanos()) as usize;
-        if bin >= bins {
-            return Ok(counts);
-        }
-        let frame = match received {
-            Ok(n) => &buffer[..n],
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
-            Err(e) => return Err(e).context("receiving at the endpoint"),
-        };
-        let Some(mark) = mark(frame) else { continue };
-        if let Some(n) = flows.iter().position(|f| f.mark == mark) {
-            counts[n][bin] += flows[n].bits(frame.len());
-        }
-    }
-}
-
-fn mark(frame: &[u8]) -> Option<Mark> {
-    let (ethernet, rest) = Ethernet::parse(frame).ok()?;
-    if ethernet.vlan.is_some() && ethernet.ether_type.to_be_bytes() == SUBSTRATE {
-        let [_, a, b, c, ..] = *rest else { return None };
-        return Some(Mark::Mli(u32::from_be_bytes([0, a, b, c])));
-    }
-    Some(Mark::Source(ethernet.src))
 }

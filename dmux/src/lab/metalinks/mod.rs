@@ -2,16 +2,18 @@
 //! "Network Access in a Diversified Internet" (Wilson, Kuhns, Turner, §5.3).
 //!
 //! ```text
-//!   two IPvN routers ──── WAN port 1 ─┐
-//!   first sender, legacy ──── port 3 ─┤ dmux switch ─ port 2, 100 Mb/s ─▶ the endpoint, which counts
-//!   second sender, legacy ─── port 4 ─┘
+//!   IPvN router, metanet 41 ─ port 1 ─┐
+//!   IPvN router, metanet 42 ─ port 5 ─┤ dmux switch ─ port 2, 100 Mb/s ─▶ the endpoint
+//!   first sender, legacy ──── port 3 ─┤      │
+//!   second sender, legacy ─── port 4 ─┘ dmux controller
 //! ```
-//! The switch is a process with the gateway's program; its entries are written by the lab, as a controller would. Each flow
-//! is offered more than it may have, and what arrives is counted by flow and time.
+//! All are processes: the routers register, the endpoint discovers, attaches and connects, the controller writes the switch.
+//! The lab is the cables between them, where it puts more packets in than may pass, and counts what arrives by flow and time.
 
+mod cable;
 mod figure;
 mod flows;
-mod gateway;
+mod site;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,9 +22,8 @@ use anyhow::Context;
 
 use self::figure::Figure;
 use self::flows::Flow;
-use super::process::Process;
+use self::site::Site;
 use super::report::Report;
-use super::topology::FreePorts;
 
 /// Bits a second of the access link.
 const LINK: u64 = 100_000_000;
@@ -33,45 +34,22 @@ const WINDOWS: u32 = 6;
 
 /// Runs the experiment and draws it. `svg`: where to write the figure.
 pub async fn run(report: &mut Report, dir: &Path, svg: &Path, quick: bool) -> anyhow::Result<()> {
-    let mut free = FreePorts::default();
-    let p4runtime = free.take()?;
-    let mut ports = Vec::new();
-    for _ in 0..4 {
-        ports.push((free.take()?, free.take()?));
-    }
-    drop(free);
-    let mut arguments: Vec<String> =
-        ["switch", "--device-id", "1", "--cpu-port", "510", "--priority-queues", "8", "--p4runtime"]
-            .map(String::from)
-            .into();
-    arguments.push(p4runtime.to_string());
-    for (number, (switch, outside)) in (1..).zip(&ports) {
-        let link = if number == gateway::ENDPOINT_PORT { format!(",egress-link={LINK}bit") } else { String::new() };
-        arguments.extend(["--port".to_owned(), format!("{number}@udp:{switch}>{outside}{link}")]);
-    }
-    let switch = Process::start("switch", arguments, dir)?;
+    let mut site = Site::start(dir, LINK)?;
     let interval = INTERVALS[usize::from(quick)];
-    let outcome = experiment(report, p4runtime, &ports, interval, svg).await;
+    let outcome = experiment(report, &mut site, interval, svg).await;
     if outcome.is_err() {
-        switch.tail(super::TAIL).iter().for_each(|line| eprintln!("{line}"));
+        site.tails(super::TAIL).iter().for_each(|line| eprintln!("{line}"));
     }
     outcome
 }
 
-async fn experiment(
-    report: &mut Report,
-    p4runtime: std::net::SocketAddr,
-    ports: &[(std::net::SocketAddr, std::net::SocketAddr)],
-    interval: Duration,
-    svg: &Path,
-) -> anyhow::Result<()> {
-    let (session, _events) = gateway::configure(p4runtime).await?;
-    let flows = Flow::all(interval)?;
-    let links = flows::Links::open(ports)?;
+async fn experiment(report: &mut Report, site: &mut Site, interval: Duration, svg: &Path) -> anyhow::Result<()> {
+    site.ready(LINK).await?;
+    let mlis = site.connect().await?;
+    let flows = Flow::all(interval, &mlis)?;
     report.say(&format!("{} s with {} flows…", (interval * WINDOWS).as_secs(), flows.len()));
-    let (all, counted) = (flows.clone(), interval * WINDOWS);
-    let counts = tokio::task::spawn_blocking(move || flows::run(&links, &all, counted)).await??;
-    let drops = gateway::out_of_profile(&session).await?;
+    let counts = tokio::task::block_in_place(|| flows::run(site, &flows, interval * WINDOWS))?;
+    let drops = site.out_of_profile().await?;
     let figure = Figure::new(&flows, &counts, interval);
     std::fs::write(svg, figure.svg()).with_context(|| format!("writing {}", svg.display()))?;
     for flow in flows.iter().filter(|f| f.provisioned.is_some()) {
