@@ -11,6 +11,7 @@
 //! | [`stations`] | who is behind which port of an access LAN |
 //! | [`selection`] | which routers a destination's packets go to |
 //! | [`plan`] | the switch's entries as a function of state and observations, and how to get there |
+//! | [`programming`] | from a claim to the switch: who waits is told, and what cannot be is given back |
 //! | [`explain`] | why a client's packets go where they go, and which entries take them there |
 //! | [`watching`] | what changed, for who watches |
 //! | [`config`] | the configuration file |
@@ -26,6 +27,7 @@ pub mod explain;
 pub mod model;
 pub mod plan;
 pub mod probing;
+pub mod programming;
 pub mod punted;
 pub mod registration;
 pub mod runtime;

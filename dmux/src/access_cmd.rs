@@ -307,6 +307,9 @@ pub async fn metalink(args: MetalinkArgs) -> anyhow::Result<()> {
         }
     };
     println!("{}", described(&metalink));
+    if !metalink.not_programmed.is_empty() {
+        println!("not in the switch yet: {}", metalink.not_programmed);
+    }
     Ok(())
 }
 

@@ -84,6 +84,10 @@ fn what(what: &What) -> String {
             format!("router {} of protocol {} {state}", d.address, d.protocol)
         }
         What::Config(c) => format!("configuration replaced by version {}", c.version),
+        What::Metalink(m) => {
+            let which = if m.mli == 0 { "control MLI".into() } else { format!("metalink {}", m.mli) };
+            format!("{which} of {} at port {} {}: {}", m.mac, m.port, m.kind, m.detail)
+        }
     }
 }
 

@@ -28,17 +28,17 @@ impl Operator {
     }
 }
 
-const CLAIM: &str = "metalink claim --gateway 1 --link floor-2 --port 3 --protocol 41";
+const CLAIM: &str = "metalink claim --gateway 1 --link lan --port 3 --protocol 41";
 
 #[test]
 fn operators_promise_an_access_link_to_the_last_bit() {
-    let gateway = Gateway::start(1);
+    let gateway = Gateway::start_lan(3);
     let operator = Operator { api: gateway.api.address().to_string() };
     assert!(gateway.api.services().iter().any(|s| s == "dmux.api.v1.Access"));
 
-    operator.may_not("access-link put --gateway 9 --name floor-2 --capacity 100M", &["gateway 9 is not known"]);
+    operator.may_not("access-link put --gateway 9 --name lan --capacity 100M", &["gateway 9 is not known"]);
     operator.does(
-        "access-link put --gateway 1 --name floor-2 --capacity 100M --endpoint-maximum 60M --short-lease 1 --long-lease 3600",
+        "access-link put --gateway 1 --name lan --capacity 100M --endpoint-maximum 60M --short-lease 1 --long-lease 3600",
     );
     operator.does("metanet create --protocol 41 --name video --admit-up-to 30M --deny 02:00:00:00:01:09");
     operator.does("metanet create --protocol 42 --provider 7 --name voice --by-operator --multipoint");
@@ -54,7 +54,7 @@ fn operators_promise_an_access_link_to_the_last_bit() {
     operator.may_not(&second("40000001"), &["assignable capacity", "40000000 bit/s would fit"]);
     operator.does(&second("40M"));
     operator.may_not(&format!("{CLAIM} --mac 02:00:00:00:01:03 --rate 1 --lease short"), &["0 bit/s would fit"]);
-    operator.may_not("access-link put --gateway 1 --name floor-2 --capacity 99M", &["100000000 bit/s", "promised"]);
+    operator.may_not("access-link put --gateway 1 --name lan --capacity 99M", &["100000000 bit/s", "promised"]);
     operator.does("metalink adjust --gateway 1 --mli 2 --rate 15000001");
     let third = format!("{CLAIM} --mac 02:00:00:00:01:03 --rate 24999999 --lease short");
     operator.does(&third);
@@ -74,13 +74,13 @@ fn operators_promise_an_access_link_to_the_last_bit() {
     operator.does("metalink renew --gateway 1 --mli 1");
 
     operator.may_not("metanet delete --protocol 41", &["2 metalinks", "revoke"]);
-    operator.may_not("access-link remove --gateway 1 --name floor-2", &["2 metalinks"]);
+    operator.may_not("access-link remove --gateway 1 --name lan", &["2 metalinks"]);
     for mli in [1, 2] {
         operator.does(&format!("metalink revoke --gateway 1 --mli {mli}"));
     }
     operator.does("metanet delete --protocol 41");
     operator.may_not("metanet delete --protocol 41", &["no such metanet"]);
-    operator.does("access-link remove --gateway 1 --name floor-2");
+    operator.does("access-link remove --gateway 1 --name lan");
     assert_eq!(operator.get("metalinks"), Value::Array(vec![]));
     assert_eq!(operator.get("metanets").as_array().map(Vec::len), Some(1));
 }

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use dmux_wire::ipv6::Echo;
 use dmux_wire::{Ethernet, MacAddr, Substrate, Vlan, ethernet};
-use support::{GATEWAY_MAC, Gateway, host_address, host_mac, succeed, wait};
+use support::{GATEWAY_MAC, Gateway, host_address, host_mac, refused, succeed, wait};
 
 const ROUTER: u16 = 3;
 const VID: u16 = 100;
@@ -41,6 +41,11 @@ impl Operator<'_> {
     fn does(&self, line: &str) -> String {
         let api = self.0.api.address().to_string();
         succeed(&line.split_whitespace().chain(["--api", &api]).collect::<Vec<_>>())
+    }
+
+    fn may_not(&self, line: &str, words: &[&str]) {
+        let api = self.0.api.address().to_string();
+        refused(&line.split_whitespace().chain(["--api", &api]).collect::<Vec<_>>(), words);
     }
 
     /// Whether the endpoint on a port reaches the router and hears of it, in one metalink.
@@ -113,4 +118,36 @@ fn what_is_claimed_passes_until_it_is_revoked_and_nothing_else_does() {
     wait("the switch is missed", || gateway.api.switch().filter(|switch| switch.state != "synced"));
     gateway.restart_switch();
     Operator(&gateway).answers(2, 2, 8);
+}
+
+#[test]
+fn a_claim_that_cannot_be_programmed_is_given_back_with_its_reason() {
+    let gateway = Gateway::start_access();
+    let operator = Operator(&gateway);
+    let mut events = gateway.api.watch();
+    for name in ["lan", "attic"] {
+        operator.does(&format!("access-link put --gateway 1 --name {name} --capacity 10M"));
+    }
+    operator.does("metanet create --protocol 41 --name ipv6 --by-operator");
+    let claim = |link: &str, port: u16| {
+        let mac = host_mac(port);
+        format!(
+            "metalink claim --gateway 1 --link {link} --port {port} --mac {mac} --protocol 41 --rate 10M --lease long"
+        )
+    };
+    let no_link = "site configuration has no access link \"attic\"";
+    operator.may_not(&claim("attic", 1), &["could not program its switch", no_link]);
+    operator.may_not(&claim("lan", 3), &["port 3 is not one of access link \"lan\""]);
+    let told = gateway.api.next(&mut events, "an event", |event| match &event.what {
+        Some(dmux_controller::api::v1::event::What::Metalink(event)) => Some(event.clone()),
+        _ => None,
+    });
+    assert_eq!((told.kind.as_str(), told.mac), ("given back", host_mac(1).to_string()));
+    assert!(told.detail.contains(no_link), "{}", told.detail);
+    // All of the capacity is there again, and what is answered is in the switch.
+    let said = operator.does(&claim("lan", 1));
+    assert!(said.contains("10 Mbit/s") && !said.contains("not in the switch"), "{said}");
+    let switch = gateway.api.switch().expect("the switch");
+    assert!(switch.tables.iter().any(|t| t.table == "metalink_tx" && t.entries == 1), "{:?}", switch.tables);
+    assert_eq!((switch.state.as_str(), switch.refused), ("synced", 0));
 }

@@ -15,13 +15,14 @@ pub const MAX_ENDPOINTS: u32 = EndpointTable::SIZE as u32;
 #[derive(Debug, Clone)]
 pub(super) struct Numbering {
     numbers: BTreeMap<Endpoint, u32>,
+    owners: BTreeMap<u32, Endpoint>,
     free: Free,
     last: u32,
 }
 
 impl Default for Numbering {
     fn default() -> Self {
-        Self { numbers: BTreeMap::new(), free: Free::new(MAX_ENDPOINTS), last: 0 }
+        Self { numbers: BTreeMap::new(), owners: BTreeMap::new(), free: Free::new(MAX_ENDPOINTS), last: 0 }
     }
 }
 
@@ -32,9 +33,8 @@ impl Numbering {
         for (endpoint, EndpointIndex(number)) in held {
             let valid = (1..=MAX_ENDPOINTS).contains(&number) && numbering.free.is_free(number);
             if valid {
-                numbering.free.take(number);
                 numbering.last = numbering.last.max(number);
-                numbering.numbers.insert(endpoint, number);
+                numbering.assign(endpoint, number);
             }
         }
         numbering
@@ -51,17 +51,29 @@ impl Numbering {
             return Some(EndpointIndex(number));
         }
         let number = self.free.after(self.last)?;
-        self.free.take(number);
         self.last = number;
-        self.numbers.insert(endpoint, number);
+        self.assign(endpoint, number);
         Some(EndpointIndex(number))
+    }
+
+    fn assign(&mut self, endpoint: Endpoint, number: u32) {
+        self.free.take(number);
+        self.numbers.insert(endpoint, number);
+        self.owners.insert(number, endpoint);
     }
 
     /// The endpoint needs none any more.
     pub(super) fn give(&mut self, endpoint: &Endpoint) {
         if let Some(number) = self.numbers.remove(endpoint) {
+            self.owners.remove(&number);
             self.free.give(number);
         }
+    }
+
+    /// Whose [`control_cell`] this is.
+    pub(super) fn endpoint_of_cell(&self, cell: u32) -> Option<Endpoint> {
+        let number = cell.checked_sub(METALINK_CELLS.into())? + 1;
+        self.owners.get(&number).copied()
     }
 
     /// Gives back those of all others.
@@ -120,6 +132,12 @@ mod tests {
     fn every_endpoint_has_a_cell_of_its_own() {
         let cells = dmux_tables::counters::METALINK_RX_RED.size;
         assert_eq!(control_cell(EndpointIndex(1)), 16_384);
+        let mut numbering = Numbering::default();
+        let number = numbering.take(endpoint(7)).unwrap();
+        assert_eq!(numbering.endpoint_of_cell(control_cell(number)), Some(endpoint(7)));
+        assert_eq!(numbering.endpoint_of_cell(16_383), None, "a metalink's");
+        numbering.give(&endpoint(7));
+        assert_eq!(numbering.endpoint_of_cell(control_cell(number)), None);
         assert_eq!(u64::from(control_cell(EndpointIndex(MAX_ENDPOINTS))) + 1, cells);
     }
 }

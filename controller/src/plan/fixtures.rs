@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use dmux_tables::{LanSourceDigest, MulticastGroup, PortId};
+use dmux_tables::{LanSourceDigest, MulticastGroup, PortId, ViolationDigest};
 
 use super::{SiteConfig, entries};
 
@@ -25,8 +25,12 @@ pub struct DigestRate {
 pub const STATION_DIGESTS: DigestRate =
     DigestRate { list: 64, wait: Duration::from_millis(10), ack: Duration::from_secs(1) };
 
+/// Of endpoints that send more than they may: the switch tells once a second a metalink at most, and nobody is in a hurry.
+pub const VIOLATION_DIGESTS: DigestRate =
+    DigestRate { list: 256, wait: Duration::from_millis(100), ack: Duration::from_secs(1) };
+
 /// The digests that a controller ever asks for.
-pub const DIGESTS: [u32; 1] = [LanSourceDigest::ID];
+pub const DIGESTS: [u32; 2] = [LanSourceDigest::ID, ViolationDigest::ID];
 
 /// What identifies one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,10 +70,14 @@ impl Fixture {
     }
 }
 
-/// What a site needs: a group for each access link, and news of stations if there is any.
+/// What a site needs: a group for each access link, and news of stations and of violations if there is any.
 pub(super) fn of(site: &SiteConfig) -> BTreeMap<FixtureKey, Fixture> {
     let groups =
         site.links().map(|(index, link)| Fixture::Group(entries::flood_group(index), link.port_ids().collect()));
-    let learns = (!site.access_links.is_empty()).then_some(Fixture::Digest(LanSourceDigest::ID, Some(STATION_DIGESTS)));
-    groups.chain(learns).map(|fixture| (fixture.key(), fixture)).collect()
+    let digests = [(LanSourceDigest::ID, STATION_DIGESTS), (ViolationDigest::ID, VIOLATION_DIGESTS)];
+    let digests = digests.map(|(id, rate)| Fixture::Digest(id, Some(rate)));
+    groups
+        .chain(digests.into_iter().filter(|_| !site.access_links.is_empty()))
+        .map(|fixture| (fixture.key(), fixture))
+        .collect()
 }

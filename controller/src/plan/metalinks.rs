@@ -147,6 +147,11 @@ impl Planner {
         Some(Mli(mli)).filter(|mli| self.metalinks.planned.contains_key(mli)).into_iter().collect()
     }
 
+    /// Whose control MLI the switch counts in this cell.
+    pub fn endpoint_of_control_cell(&self, cell: u32) -> Option<Endpoint> {
+        self.metalinks.numbering.endpoint_of_cell(cell)
+    }
+
     /// The metalinks that the site has no place for, and why.
     pub fn unfit(&self) -> impl Iterator<Item = (Mli, &Unfit)> {
         self.metalinks.unfit.iter().map(|(&mli, why)| (mli, why))

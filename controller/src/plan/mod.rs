@@ -33,7 +33,7 @@ pub use access::AccessLink;
 pub use dmux_tables::{AnyEntry as Entry, AnyKey as Key};
 pub use endpoints::MAX_ENDPOINTS;
 pub use exchange::{Action, Event, Foreign, ReadBack, ReconcilerOptions, State, Status, UpdateError};
-pub use fixtures::{DIGESTS, DigestRate, Fixture, FixtureKey, STATION_DIGESTS};
+pub use fixtures::{DIGESTS, DigestRate, Fixture, FixtureKey, STATION_DIGESTS, VIOLATION_DIGESTS};
 pub use metalinks::Unfit;
 pub use planner::Planner;
 pub use rates::{CONTROL_RATE, DEFAULT_PUNT_RATES, DISCOVERY_RATE, METALINK_BURST, MeterRate, PuntRate};

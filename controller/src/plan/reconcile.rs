@@ -22,7 +22,7 @@ use super::{Action, Delta, Entry, Event, Key, Plan, ReadBack, ReconcilerOptions,
 /// Refusals that a status lists at most.
 const MAX_REPORTED: usize = 16;
 /// Refusals of one update after which no other answer is expected, whatever the reason.
-const HOPELESS: u32 = 6;
+const HOPELESS: u32 = 10;
 /// google.rpc.Code values that say that our picture of the switch is wrong.
 const NOT_FOUND: i32 = 5;
 const ALREADY_EXISTS: i32 = 6;

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use dmux_raft_store::Store;
 use dmux_wire::{GatewayId, MacAddr, ProtocolId, ProviderId};
+use tokio::sync::{mpsc, oneshot};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
+use super::Input;
 use super::clock::Wall;
 use super::renewals::Renewals;
 use super::replicated::Replicated;
+use crate::api::v1::access_client::AccessClient;
 use crate::api::v1::access_server::Access;
 use crate::api::v1::{self, GetRequest};
+use crate::attachment::NotProgrammed;
 use crate::model::{
     AccessLink, Admission, Claim, Command, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Destination, Endpoint,
     LinkKey, MAX_LINK_NAME, Metalink, MetalinkId, Metanet, Mli, Model, OutOfProfile, Refusal, Reply,
@@ -21,24 +25,29 @@ use crate::model::{
 
 /// Metalinks on a page at most: a page stays below gRPC's 4 MiB.
 const MAX_PAGE: usize = 10_000;
+/// How much longer than the own deadline another controller may take to answer.
+const PEER_GRACE: Duration = Duration::from_secs(1);
 /// Key of a refusal's metadata: the highest rate that would have been granted, bit/s.
 pub const FITS_KEY: &str = "dmux-fits-bit-s";
 /// Key of a refusal's metadata: when the claim fits, ms since the Unix epoch.
 pub const RETRY_AT_KEY: &str = "dmux-retry-at-ms";
 
 pub(super) struct AccessService {
+    /// Whose controller this is.
+    pub gateway: GatewayId,
     pub store: Store<Replicated>,
     pub wall: Wall,
     pub renewals: Renewals,
-    /// Deadline of a proposal.
+    pub inputs: mpsc::Sender<Input>,
+    /// Deadline of a proposal, and of the switch's programming.
     pub within: Duration,
 }
 
 impl AccessService {
-    async fn propose(&self, command: Command) -> Result<Reply, Status> {
+    async fn propose(&self, command: Command) -> Result<(u64, Reply), Status> {
         match self.store.propose(command, self.within).await {
             Ok((_, Reply::Refused(refusal))) => Err(status_of(&refusal)),
-            Ok((_, reply)) => Ok(reply),
+            Ok(applied) => Ok(applied),
             Err(error) => Err(Status::unavailable(error.to_string())),
         }
     }
@@ -53,6 +62,60 @@ impl AccessService {
     async fn metalink(&self, id: MetalinkId) -> Result<Response<v1::Metalink>, Status> {
         let found = self.up_to_date(|model| model.metalink(id).map(metalink_to_api)).await?;
         found.map(Response::new).ok_or_else(|| status_of(&Refusal::NoSuchMetalink))
+    }
+
+    /// A metalink that was claimed or adjusted under a log index, once its gateway's switch has it.
+    async fn programmed(&self, id: MetalinkId, applied: u64) -> Result<Response<v1::Metalink>, Status> {
+        let why_not = if id.gateway == self.gateway {
+            self.own_switch_has(id, applied).await?
+        } else {
+            self.other_switch_has(id, applied).await?
+        };
+        let mut metalink = self.metalink(id).await?;
+        metalink.get_mut().programmed = why_not.is_none();
+        metalink.get_mut().not_programmed = why_not.unwrap_or_default();
+        Ok(metalink)
+    }
+
+    /// Waits for the own switch. Returns why it has not got the metalink yet; fails if it never will.
+    async fn own_switch_has(&self, id: MetalinkId, applied: u64) -> Result<Option<String>, Status> {
+        let (reply, outcome) = oneshot::channel();
+        let stopping = || Status::unavailable("the controller stops");
+        self.inputs.send(Input::Await(id, applied, reply)).await.map_err(|_| stopping())?;
+        match tokio::time::timeout(self.within, outcome).await {
+            Ok(Ok(Ok(()))) => Ok(None),
+            Ok(Ok(Err(NotProgrammed(why)))) => Err(status_of(&Refusal::NotProgrammed(why))),
+            Ok(Err(_)) => Ok(Some("too many wait for the switch; the claim holds".into())),
+            Err(_) => Ok(Some(format!(
+                "the switch has not taken it within {:?}; it will when it can, or the claim is given back",
+                self.within
+            ))),
+        }
+    }
+
+    /// Asks the controller of the metalink's gateway to wait: nobody else knows its switch.
+    async fn other_switch_has(&self, id: MetalinkId, applied: u64) -> Result<Option<String>, Status> {
+        let api = self.store.read(|r| r.0.gateway(id.gateway).map(|gateway| gateway.api.clone())).unwrap_or_default();
+        let unknown = |why: &str| Some(format!("gateway {} does not say whether its switch has it: {why}", id.gateway));
+        let answer = async {
+            let endpoint =
+                tonic::transport::Endpoint::from_shared(format!("http://{api}")).map_err(|e| e.to_string())?;
+            let channel = endpoint.connect().await.map_err(|_| format!("no answer at {api:?}"))?;
+            let name = v1::MetalinkName { gateway: id.gateway.0.into(), mli: id.mli.0 };
+            let request = v1::AwaitMetalinkRequest { id: Some(name), applied };
+            Ok::<_, String>(AccessClient::new(channel).await_metalink(request).await)
+        };
+        // Its own deadline is the same in most clusters; its answer is to be heard.
+        match tokio::time::timeout(self.within + PEER_GRACE, answer).await {
+            Ok(Ok(Ok(metalink))) => {
+                let metalink = metalink.into_inner();
+                Ok((!metalink.programmed).then_some(metalink.not_programmed))
+            }
+            Ok(Ok(Err(status))) if matches!(status.code(), Code::Aborted | Code::NotFound) => Err(status),
+            Ok(Ok(Err(status))) => Ok(unknown(status.message())),
+            Ok(Err(why)) => Ok(unknown(&why)),
+            Err(_) => Ok(unknown("it does not answer in time")),
+        }
     }
 }
 
@@ -119,8 +182,8 @@ impl Access for AccessService {
         let claim = claim_of(&request.into_inner(), at).map_err(Status::invalid_argument)?;
         let gateway = claim.link.gateway;
         match self.propose(Command::ClaimMetalink { at, claim }).await? {
-            Reply::Metalink { mli, .. } => self.metalink(MetalinkId { gateway, mli }).await,
-            other => Err(Status::internal(format!("the cluster answered a claim with {other:?}"))),
+            (applied, Reply::Metalink { mli, .. }) => self.programmed(MetalinkId { gateway, mli }, applied).await,
+            (_, other) => Err(Status::internal(format!("the cluster answered a claim with {other:?}"))),
         }
     }
 
@@ -139,8 +202,21 @@ impl Access for AccessService {
     ) -> Result<Response<v1::Metalink>, Status> {
         let v1::AdjustMetalinkRequest { id, rate } = request.into_inner();
         let metalink = metalink_id(id.as_ref()).map_err(Status::invalid_argument)?;
-        self.propose(Command::AdjustMetalink { at: self.wall.unix_ms(), metalink, rate }).await?;
-        self.metalink(metalink).await
+        let (applied, _) = self.propose(Command::AdjustMetalink { at: self.wall.unix_ms(), metalink, rate }).await?;
+        self.programmed(metalink, applied).await
+    }
+
+    async fn await_metalink(
+        &self,
+        request: Request<v1::AwaitMetalinkRequest>,
+    ) -> Result<Response<v1::Metalink>, Status> {
+        let v1::AwaitMetalinkRequest { id, applied } = request.into_inner();
+        let metalink = metalink_id(id.as_ref()).map_err(Status::invalid_argument)?;
+        if metalink.gateway != self.gateway {
+            let why = format!("only the controller of gateway {} knows its switch; ask that one", metalink.gateway);
+            return Err(Status::failed_precondition(why));
+        }
+        self.programmed(metalink, applied).await
     }
 
     async fn revoke_metalink(
@@ -276,6 +352,7 @@ fn metalink_to_api(metalink: &Metalink) -> v1::Metalink {
         granted_at_ms: metalink.granted_at,
         request: metalink.request,
         yields: metalink.yields,
+        ..Default::default()
     }
 }
 

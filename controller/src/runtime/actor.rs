@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod lan;
+mod metalinks;
 mod observations;
 mod programmed;
 mod punts;
@@ -17,6 +18,7 @@ use dmux_wire::control::Kind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use self::metalinks::Caller;
 use self::programmed::{Awaited, Welcome};
 use super::bare::Inside;
 use super::clock::{Clock, Wall};
@@ -35,6 +37,7 @@ use crate::coordinates::Mapper;
 use crate::model::RegistrationKey;
 use crate::plan::{Action, Event, Planner, Reconciler, ReconcilerOptions, State};
 use crate::probing::{PeerView, Prober};
+use crate::programming::{Programming, Violations};
 use crate::punted::Outgoing;
 use crate::registration::{Authorities, CallId, Effect, Level, Now, Registrar, RegistrarConfig, Unavailable};
 use crate::selection::{Local, Selection};
@@ -89,6 +92,9 @@ pub(super) struct Actor {
     welcomes: Vec<Welcome>,
     /// The plan, the switch or the replicated state moved since they were looked at.
     recheck: bool,
+    /// Callers of the operator API that wait for the switch, and claims that are given back.
+    programming: Programming<Caller>,
+    violations: Violations,
     /// The planner knows what the switch was found to hold when this controller started.
     adopted: bool,
     /// Since when this controller knows of the routers that drain.
@@ -170,6 +176,8 @@ impl Actor {
             awaited: Vec::new(),
             welcomes: Vec::new(),
             recheck: false,
+            programming: Programming::default(),
+            violations: Violations::default(),
             registrar: Registrar::new(RegistrarConfig { gateway, authorities, secret }),
             prober: Prober::new(config.timers.probes(), super::random_u64()),
             stations: Stations::new(&config.site),
@@ -270,9 +278,11 @@ impl Actor {
         wake = self.observe(now.mono).map_or(wake, |due| wake.min(due));
         wake = self.watch(now.mono).map_or(wake, |due| wake.min(due));
 
+        let moved = self.recheck;
         wake = self.tick_endpoints(now).map_or(wake, |due| wake.min(due));
         self.plan_stations();
         self.plan_endpoints();
+        wake = self.follow_metalinks(now, moved).map_or(wake, |due| wake.min(due));
         if let Action::Wait { until } = self.reconcile(now.mono) {
             wake = until.map_or(wake, |until| wake.min(until));
         }
@@ -318,6 +328,7 @@ impl Actor {
                 let effects = self.store.read(|r| self.attachments.committed(now, &r.0, token, outcome));
                 self.perform_for_endpoints(effects);
             }
+            Input::Await(metalink, applied, reply) => self.await_metalink(now, metalink, applied, reply),
             Input::Operator(operator, said) => self.on_operator(now, operator, said),
             Input::Reported(peers, taken) => {
                 if !taken {

@@ -47,7 +47,7 @@ use tokio::task::JoinSet;
 
 use crate::attachment;
 use crate::config::ControllerConfig;
-use crate::model::Reply;
+use crate::model::{MetalinkId, Reply};
 use crate::plan;
 use crate::probing::PeerView;
 use crate::registration::{Authorities, AuthorityError, Token, Unavailable};
@@ -75,6 +75,8 @@ enum Input {
     Proposed(Token, Result<Reply, Unavailable>),
     /// An endpoint's request that was proposed has an outcome.
     Claimed(attachment::Token, Result<Reply, Unavailable>),
+    /// Somebody waits until the switch has the entries of a metalink that was claimed under this log index.
+    Await(MetalinkId, u64, oneshot::Sender<Result<(), attachment::NotProgrammed>>),
     /// An operator of metanets says something.
     Operator(metanet_api::OperatorId, metanet_api::Said),
     /// A request through the operators' API, and where its answer goes.
@@ -198,8 +200,14 @@ impl Controller {
         };
         let within = Duration::from_millis(config.timers.propose_ms);
         let (renewals, renewing) = renewals::Renewals::new(store.clone(), wall.clone(), within);
-        let access =
-            access_api::AccessService { store: store.clone(), wall: wall.clone(), renewals: renewals.clone(), within };
+        let access = access_api::AccessService {
+            gateway: config.gateway_id(),
+            store: store.clone(),
+            wall: wall.clone(),
+            renewals: renewals.clone(),
+            inputs: inputs.clone(),
+            within,
+        };
         let registry = registry::RegistryService::new(config.clone(), store.clone(), inputs.clone(), wall.clone());
         let hub = watchers::Hub::new(config.gateway.id.into(), wall.clone());
         let (follow, door) = watchers::Follow::new(store.clone(), hub.clone());

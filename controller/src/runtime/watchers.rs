@@ -22,7 +22,7 @@ use super::explain::considered;
 use super::replicated::Replicated;
 use crate::api::v1::event::What;
 use crate::api::v1::{self, Event};
-use crate::model::Registered;
+use crate::model::{Endpoint, MetalinkId, Registered};
 use crate::selection::Choice;
 use crate::watching::{Follower, Happening};
 
@@ -202,7 +202,21 @@ fn to_message(happening: Happening) -> What {
             held_out,
         }),
         Happening::Config(version) => What::Config(v1::ConfigEvent { version }),
+        Happening::GivenBack { metalink, endpoint, why } => metalink_event("given back", Some(metalink), endpoint, why),
+        Happening::Violation { metalink, endpoint, times } => {
+            metalink_event("violation", metalink, endpoint, format!("{times} times since this controller started"))
+        }
     }
+}
+
+fn metalink_event(kind: &str, metalink: Option<MetalinkId>, endpoint: Endpoint, detail: String) -> What {
+    What::Metalink(v1::MetalinkEvent {
+        kind: kind.into(),
+        mli: metalink.map_or(0, |metalink| metalink.mli.0),
+        port: endpoint.port.into(),
+        mac: endpoint.mac.to_string(),
+        detail,
+    })
 }
 
 fn registration(kind: &str, registered: &Registered, detail: String) -> What {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dmux_wire::GatewayId;
 
-use crate::model::{Change, Destination, Gateway, Model, Registered, RegistrationKey};
+use crate::model::{Change, Destination, Endpoint, Gateway, MetalinkId, Model, Registered, RegistrationKey};
 use crate::plan::State;
 use crate::selection::{Choice, Local, Selection};
 
@@ -58,6 +58,24 @@ pub enum Happening {
     Dampened(RegistrationKey, bool),
     /// The shared configuration was replaced.
     Config(u64),
+    /// A metalink of this gateway cannot be programmed: its claim is given back.
+    GivenBack {
+        /// Which.
+        metalink: MetalinkId,
+        /// Whose.
+        endpoint: Endpoint,
+        /// Why.
+        why: String,
+    },
+    /// An endpoint sends more than it may: told once a second a metalink at most, while it lasts.
+    Violation {
+        /// By which; `None` if it is its control MLI.
+        metalink: Option<MetalinkId>,
+        /// Who.
+        endpoint: Endpoint,
+        /// Since this controller started.
+        times: u64,
+    },
 }
 
 /// Follows the replicated state and tells what changed in it. Holds a copy of all registrations, since a journal names

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use dmux_tables::{
     AccessLinkIndex, AccessPortAction, AccessPortKey, AccessPortTable, AccessVlanAction, AccessVlanKey,
     AccessVlanTable, DiscoveryPortAction, DiscoveryPortKey, LanForwardAction, LanForwardKey, LanSourceAction,
-    LanSourceDigest, LanSourceKey, MulticastGroup, PortId, PortRole, PortRoleAction, PortRoleKey, Table, VlanId,
+    LanSourceDigest, LanSourceKey, MulticastGroup, PortId, PortRole, PortRoleAction, PortRoleKey, Table,
+    ViolationDigest, VlanId,
 };
 use dmux_wire::{MacAddr, PuntReason};
 
 use super::super::site::MAX_PORT;
 use super::super::{
     DISCOVERY_RATE, Entry, Event, Fixture, FixtureKey, Key, Plan, Planner, PuntRate, STATION_DIGESTS, SiteConfig,
-    SiteError, State, Update, diff, plan,
+    SiteError, State, Update, VIOLATION_DIGESTS, diff, plan,
 };
 use super::rig::{Rig, Switch, assert_ordered, entry_floods_to, log, options, whole};
 use super::{ACCESS, Log, OWN, SITE, access_site, gateway, site};
@@ -74,8 +75,9 @@ fn access_links_add_exactly_this() {
     }
     assert_eq!(with.difference(&without).copied().collect::<BTreeSet<_>>(), expected);
     assert_eq!(groups(&plan), [(1, vec![3, 4]), (2, vec![5])]);
-    let digest = Fixture::Digest(LanSourceDigest::ID, Some(STATION_DIGESTS));
-    assert_eq!(plan.fixtures().get(&FixtureKey::Digest(LanSourceDigest::ID)), Some(&digest));
+    for (id, rate) in [(LanSourceDigest::ID, STATION_DIGESTS), (ViolationDigest::ID, VIOLATION_DIGESTS)] {
+        assert_eq!(plan.fixtures().get(&FixtureKey::Digest(id)), Some(&Fixture::Digest(id, Some(rate))));
+    }
     assert!(planned(&site(), &local).fixtures().is_empty(), "nothing to bridge, nothing to hear of");
 }
 

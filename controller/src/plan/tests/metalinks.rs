@@ -18,7 +18,7 @@ use crate::model::{
 };
 use crate::selection::{Local, Selection};
 
-const METANET: Destination = Destination { protocol: ProtocolId(41), provider: ProviderId(7) };
+pub(super) const METANET: Destination = Destination { protocol: ProtocolId(41), provider: ProviderId(7) };
 const SECOND: Destination = Destination { protocol: ProtocolId(42), provider: ProviderId::ANY };
 const PORT: PortId = PortId::of::<3>();
 
@@ -70,19 +70,19 @@ pub(super) fn access_log() -> Log {
 }
 
 impl Log {
-    fn claimed(&mut self, command: Command) -> MetalinkId {
+    pub(super) fn claimed(&mut self, command: Command) -> MetalinkId {
         match self.apply(command) {
             Reply::Metalink { mli, .. } => MetalinkId { gateway: OWN, mli },
             other => panic!("{other:?}"),
         }
     }
 
-    fn release(&mut self, metalink: MetalinkId) {
+    pub(super) fn release(&mut self, metalink: MetalinkId) {
         self.must(Command::ReleaseMetalink { at: 1, metalink });
     }
 }
 
-fn planner(log: &Log) -> Planner {
+pub(super) fn planner(log: &Log) -> Planner {
     Planner::new(access_site(), &log.model, Local::new(OWN), &Selection::default())
 }
 
@@ -290,7 +290,7 @@ fn a_shared_mli_is_one_of_all_access_links() {
     assert_eq!(shared(&planner), []);
 }
 
-fn ready() -> (Log, Planner, Rig) {
+pub(super) fn ready() -> (Log, Planner, Rig) {
     let mut log = access_log();
     log.claimed(claim(endpoint(1, 3), "floor-1", METANET, 15_000_000, 1));
     let planner = planner(&log);

@@ -3,6 +3,7 @@
 mod access;
 mod incremental;
 mod metalinks;
+mod programming;
 mod reconcile;
 mod rig;
 mod section;

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use dmux_p4rt::p4::v1::{DigestList, IdleTimeoutNotification, TableEntry};
 use dmux_tables::codec::KeyReader;
-use dmux_tables::{DecodeError, LanSourceDigest, LanSourceKey, LanSourceTable, Table};
+use dmux_tables::{DecodeError, LanSourceDigest, LanSourceKey, LanSourceTable, Table, ViolationDigest};
 
 use super::Actor;
 use crate::stations::Station;
 
 impl Actor {
-    /// Where stations are that the switch does not know.
+    /// Where stations are that the switch does not know, or which endpoints send too much.
     pub(super) fn on_digest(&mut self, now: Duration, list: &DigestList) {
-        if list.digest_id != LanSourceDigest::ID {
-            return;
+        match list.digest_id {
+            LanSourceDigest::ID => self.on_stations(now, list),
+            ViolationDigest::ID => self.on_violations(list),
+            _ => {}
         }
+    }
+
+    fn on_stations(&mut self, now: Duration, list: &DigestList) {
         for message in &list.data {
             match LanSourceDigest::decode(message) {
                 Ok(LanSourceDigest { link, vid, mac, port }) => {
