@@ -56,6 +56,12 @@ impl Attachments {
             return self.refuse(&asker, Refusal::new(RefusalCode::NoMetalinks, text));
         }
         if known.admits(asker.endpoint.mac).is_err() {
+            // No operator could grant what the cluster refuses.
+            let have = model.metalink_of(&owner).map_or(0, |metalink| metalink.request);
+            if claim.request <= have {
+                let stale = crate::model::Refusal::StaleSequence { have, got: claim.request };
+                return self.refuse(&asker, Refusal::of_cluster(now, &stale));
+            }
             return self.ask_operator(now, &asker, claim);
         }
         let (endpoint, purpose) = (asker.endpoint, Purpose::Connect(connect));

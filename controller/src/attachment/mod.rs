@@ -73,8 +73,8 @@ pub use attached::{IDLE, MAX_ATTACHED, MAX_ATTACHED_PER_PORT};
 pub use connect::RETRY_PENDING;
 pub use flight::{MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_ENDPOINT, PROGRAM_DEADLINE};
 pub use operators::{
-    Closing, MAX_WISHES, MAX_WISHES_PER_ENDPOINT, MAX_WISHES_PER_METANET, NotDecided, OPERATOR_PATIENCE, Verdict, Wish,
-    WishId,
+    Closing, MAX_WISHES, MAX_WISHES_PER_ENDPOINT, MAX_WISHES_PER_METANET, NotDecided, OPERATOR_PATIENCE, REASK_AFTER,
+    Verdict, Wish, WishId,
 };
 
 /// Discoveries answered a second at most, of all ports.

@@ -26,6 +26,9 @@ pub const MAX_WISHES_PER_METANET: usize = 1_024;
 pub const MAX_WISHES_PER_ENDPOINT: usize = 8;
 /// How long an operator has to decide.
 pub const OPERATOR_PATIENCE: Duration = Duration::from_secs(60);
+/// An endpoint that wishes for something else of the same metanet has to wait for so long after its last wish: who changes its mind
+/// all the time would keep operators from everybody else's wishes.
+pub const REASK_AFTER: Duration = Duration::from_secs(5);
 /// How long a refusal is remembered for the endpoint's repetition; and when the endpoint may ask again.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
@@ -98,6 +101,7 @@ enum State {
 #[derive(Debug)]
 struct Entry {
     wish: Wish,
+    asked: Duration,
     until: Duration,
     state: State,
 }
@@ -123,14 +127,19 @@ impl Wishes {
                 let text = format!("request {} was overtaken by request {}", claim.request, known.request);
                 return Err(Refusal::new(RefusalCode::Replayed, text));
             }
+            let is_new = claim.request > known.request;
             match &entry.state {
-                State::Refused(refusal) if claim.request == known.request => return Err(refusal.clone()),
-                State::Asked if claim.request > known.request => {
-                    effects.push(Effect::Close(entry.wish.clone(), Closing::Withdrawn));
-                }
-                State::Refused(_) => {}
+                State::Refused(refusal) if !is_new => return Err(refusal.clone()),
                 // What is being claimed comes first.
-                State::Asked | State::Claimed => return Ok(effects),
+                State::Claimed => return Ok(effects),
+                State::Asked if !is_new => return Ok(effects),
+                State::Asked | State::Refused(_) if now < entry.asked + REASK_AFTER => {
+                    let text = "the metanet's operator was asked for something else just now; try again later";
+                    let retry_after = entry.asked + REASK_AFTER - now;
+                    return Err(Refusal { retry_after, ..Refusal::new(RefusalCode::Busy, text) });
+                }
+                State::Asked => effects.push(Effect::Close(entry.wish.clone(), Closing::Withdrawn)),
+                State::Refused(_) => {}
             }
         }
         self.forget(&owner);
@@ -148,7 +157,7 @@ impl Wishes {
         effects.push(Effect::Ask(wish.clone()));
         self.by_id.insert(wish.id, owner);
         *self.of_metanet.entry(owner.metanet).or_default() += 1;
-        self.put(owner, Entry { wish, until: now + OPERATOR_PATIENCE, state: State::Asked });
+        self.put(owner, Entry { wish, asked: now, until: now + OPERATOR_PATIENCE, state: State::Asked });
         Ok(effects)
     }
 

@@ -53,7 +53,10 @@ fn a_refusal_is_told_and_forgotten() {
         (code, refused.text.as_str(), refused.retry_after_ms),
         (RefusalCode::NotAdmitted, "not on Sundays", 5_000)
     );
-    // A new wish is a new question.
+    // A new wish is a new question, but not at once.
+    let early = station.wish(VOICE, 6, Lease::Short);
+    assert_eq!(super::code(&bench.asks(&mut station, &early)), RefusalCode::Busy);
+    bench.pass(REASK_AFTER);
     let connect = station.wish(VOICE, 5, Lease::Short);
     assert!(pending(&bench.asks(&mut station, &connect)));
     assert_eq!(wish(&bench).claim.rate, 5);
@@ -96,6 +99,8 @@ fn a_later_wish_replaces_one_that_is_not_decided() {
     assert!(pending(&bench.asks(&mut station, &first)));
     let before = wish(&bench);
     let second = station.wish(VOICE, 20, Lease::Long);
+    assert_eq!(code(&bench.asks(&mut station, &second)), RefusalCode::Busy, "operators are not asked all the time");
+    bench.pass(REASK_AFTER);
     assert!(pending(&bench.asks(&mut station, &second)));
     assert!(bench.effects.contains(&Effect::Close(before.clone(), Closing::Withdrawn)));
     assert_eq!(wish(&bench).claim.rate, 20);
@@ -141,5 +146,19 @@ fn a_wish_that_somebody_else_fulfils_is_withdrawn() {
     bench.does(Command::ClaimMetalink { at: bench.now.unix_ms(), claim });
     assert!(matches!(bench.asks(&mut station, &connect), Kind::Connected(_)));
     assert!(bench.effects.contains(&Effect::Close(wish, Closing::Withdrawn)));
+    assert!(bench.attachments.wishes(|_| true).is_empty());
+}
+
+#[test]
+fn an_operator_is_not_asked_for_what_was_overtaken() {
+    let mut bench = setup();
+    let mut station = bench.attached(3, 1);
+    let old = station.wish(VOICE, 10, Lease::Long);
+    let connect = station.wish(VOICE, 20, Lease::Long);
+    assert!(pending(&bench.asks(&mut station, &connect)));
+    let grant = Verdict::Grant { rate: 20, lease: LeaseKind::Long };
+    let effects = bench.attachments.decided(bench.now, wish(&bench).id, |_| true, grant).unwrap();
+    bench.carry_out(effects);
+    assert_eq!(code(&bench.asks(&mut station, &old)), RefusalCode::Replayed);
     assert!(bench.attachments.wishes(|_| true).is_empty());
 }
