@@ -109,6 +109,8 @@ impl Machine {
         while !self.core.is_stopped() {
             let due = self.core.deadline().unwrap_or(self.world.now() + Duration::from_secs(3600));
             let actions = tokio::select! {
+                // What arrives with a deadline comes before it. Tokio would draw lots, and not by the seed alone: it counts runtimes.
+                biased;
                 () = stop.notified() => {
                     let now = self.now();
                     self.core.stop(now)
