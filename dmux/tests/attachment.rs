@@ -142,8 +142,8 @@ fn a_request_reaches_an_operator_that_named_another_controller() {
     let [cluster, api2, no_switch] = free_addresses(3)[..] else { panic!("three addresses") };
     let changes = [
         ("node = 1".into(), "node = 2".into()),
-        ("data = \"data\"".into(), "data = \"data2\"".into()),
-        ("id = 1\nname = \"g\"".into(), "id = 2\nname = \"h\"".into()),
+        ("data = \"data1\"".into(), "data = \"data2\"".into()),
+        ("id = 1\nname = \"g1\"".into(), "id = 2\nname = \"h\"".into()),
         (format!("address = \"{GATEWAY}\""), "address = \"192.0.2.77\"".into()),
         (format!("p4runtime = {:?}", quoted("p4runtime = ")), format!("p4runtime = \"{no_switch}\"")),
         (format!("[cluster]\nlisten = {first:?}"), format!("[cluster]\nlisten = \"{cluster}\"")),
