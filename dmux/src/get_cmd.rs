@@ -25,8 +25,12 @@ pub enum Resource {
     Revocations,
     /// The metanets that endpoints of access LANs may have metalinks to, and their policies.
     Metanets,
-    /// The metalinks and their leases.
+    /// The endpoints that are attached or have metalinks, and what they use.
+    Endpoints,
+    /// The metalinks; wide: what of them is used, and their rates as the switch has them.
     Metalinks,
+    /// The leases of metalinks, the next to end first.
+    Leases,
     /// The access links: what may be promised on each, and what is.
     Capacity,
 }
@@ -52,10 +56,10 @@ pub struct GetArgs {
     /// Output format.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
-    /// Only what the asked controller has itself (switches: its own).
+    /// Only what the asked controller has itself (switches, endpoints, use of metalinks: its own).
     #[arg(long)]
     local: bool,
-    /// Latencies, metalinks, capacity: only those of this gateway.
+    /// Latencies, endpoints, metalinks, leases, capacity: only those of this gateway.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..))]
     gateway: Option<u16>,
 }
@@ -95,11 +99,31 @@ pub async fn run(args: GetArgs) -> anyhow::Result<()> {
             if json { to_json(&answer.metanets)? } else { access::metanets(&answer.metanets, wide) }
         }
         Resource::Metalinks => {
-            let all = access::all_metalinks(&mut args.api.access().await?, request.gateway).await?;
-            if json { to_json(&all)? } else { access::metalinks(&all, wide) }
+            let mut client = args.api.access().await?;
+            let all = access::all_metalinks(&mut client, request.gateway).await?;
+            if json {
+                to_json(&all)?
+            } else if wide {
+                let uses = client.get_use(request).await.map_err(refused)?.into_inner();
+                access::say_who_is_silent(&uses);
+                access::metalinks_in_use(&all, &uses)
+            } else {
+                access::metalinks(&all)
+            }
+        }
+        Resource::Leases => {
+            let mut all = access::all_metalinks(&mut args.api.access().await?, request.gateway).await?;
+            all.sort_by_key(|metalink| metalink.until_ms);
+            if json { to_json(&all)? } else { access::leases(&all, wide) }
+        }
+        Resource::Endpoints => {
+            let uses = args.api.access().await?.get_use(request).await.map_err(refused)?.into_inner();
+            access::say_who_is_silent(&uses);
+            if json { to_json(&uses.endpoints)? } else { access::endpoints(&uses.endpoints, wide) }
         }
         Resource::Capacity => {
             let answer = args.api.access().await?.get_capacity(request).await.map_err(refused)?.into_inner();
+            access::say_what_is_in_no_site(&answer.links);
             if json { to_json(&answer.links)? } else { access::capacity(&answer.links, wide) }
         }
     };

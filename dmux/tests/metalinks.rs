@@ -151,3 +151,51 @@ fn a_claim_that_cannot_be_programmed_is_given_back_with_its_reason() {
     assert!(switch.tables.iter().any(|t| t.table == "metalink_tx" && t.entries == 1), "{:?}", switch.tables);
     assert_eq!((switch.state.as_str(), switch.refused), ("synced", 0));
 }
+
+#[test]
+fn what_is_used_of_a_promise_is_shown_and_what_goes_beyond_is_told() {
+    let gateway = Gateway::start_access();
+    let operator = Operator(&gateway);
+    let mut events = gateway.api.watch();
+    operator.does("access-link put --gateway 1 --name lan --capacity 10M");
+    operator.does("metanet create --protocol 41 --name ipv6 --by-operator");
+    let mac = host_mac(1);
+    let claim = format!("metalink claim --gateway 1 --link lan --port 1 --mac {mac} --protocol 41");
+    operator.does(&format!("{claim} --rate 8001 --lease long"));
+    // A burst holds two large frames; what is sent at once beyond that is dropped and told.
+    let large = metaframe(mac, VID, 1, &[0; 1400]);
+    let told = wait("the violation is told", || {
+        (0..8).for_each(|_| gateway.send(1, &large));
+        let switch = gateway.api.switch()?;
+        switch.drops.iter().any(|drop| drop.reason == "metalink_rate").then_some(())?;
+        Some(gateway.api.next(&mut events, "a violation", |event| match &event.what {
+            Some(dmux_controller::api::v1::event::What::Metalink(event)) => Some(event.clone()),
+            _ => None,
+        }))
+    });
+    assert_eq!((told.kind.as_str(), told.mli, told.port, told.mac), ("violation", 1, 1, mac.to_string()));
+    let wide = operator.does("get metalinks -o wide");
+    for word in ["8001 bit/s", "8008 bit/s", "+7 bit/s", " 0 to it"] {
+        assert!(wide.contains(word), "{word}: {wide}");
+    }
+    let endpoints: serde_json::Value = serde_json::from_str(&operator.does("get endpoints -o json")).expect("JSON");
+    let endpoint = &endpoints[0];
+    assert_eq!(
+        (&endpoint["link"], &endpoint["promised"], &endpoint["metalinks"]),
+        (&"lan".into(), &8001.into(), &1.into())
+    );
+    for counted in ["violations", "out_of_profile", "rx_bytes"] {
+        assert!(endpoint[counted].as_u64() > Some(0), "{counted}: {endpoints}");
+    }
+    let leases = operator.does("get leases");
+    assert!(leases.contains("8001 bit/s") && leases.contains("long"), "{leases}");
+    // Only reported, from now on.
+    operator.does("access-link put --gateway 1 --name lan --capacity 10M --out-of-profile report-only");
+    wait("the policy is in the switch", || {
+        let before = operator.drops("metalink_rate");
+        (0..8).for_each(|_| gateway.send(1, &large));
+        let fence = metaframe(host_mac(9), VID, 1, &[]);
+        operator.dropped(1, &fence, "unknown_endpoint");
+        (operator.drops("metalink_rate") == before).then_some(())
+    });
+}

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
+use dmux_p4rt::client::Session;
 use dmux_raft_store::Store;
 use dmux_wire::{GatewayId, MacAddr, ProtocolId, ProviderId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
@@ -18,6 +20,7 @@ use crate::api::v1::access_client::AccessClient;
 use crate::api::v1::access_server::Access;
 use crate::api::v1::{self, GetRequest};
 use crate::attachment::NotProgrammed;
+use crate::config::ControllerConfig;
 use crate::model::{
     AccessLink, Admission, Claim, Command, DEFAULT_LONG_LEASE_MS, DEFAULT_SHORT_LEASE_MS, Destination, Endpoint,
     LinkKey, MAX_LINK_NAME, Metalink, MetalinkId, Metanet, Mli, Model, OutOfProfile, Refusal, Reply,
@@ -35,6 +38,9 @@ pub const RETRY_AT_KEY: &str = "dmux-retry-at-ms";
 pub(super) struct AccessService {
     /// Whose controller this is.
     pub gateway: GatewayId,
+    pub config: Arc<ControllerConfig>,
+    /// The session with the own switch while there is one.
+    pub session: watch::Receiver<Option<Session>>,
     pub store: Store<Replicated>,
     pub wall: Wall,
     pub renewals: Renewals,
@@ -56,6 +62,15 @@ impl AccessService {
     async fn up_to_date<T>(&self, look: impl FnOnce(&Model) -> T) -> Result<T, Status> {
         self.store.linearizable(self.within).await.map_err(|e| Status::unavailable(e.to_string()))?;
         Ok(self.store.read(|r| look(&r.0)))
+    }
+
+    /// Whether the site has an access link of this name, as far as this controller knows.
+    fn in_site(&self, key: &LinkKey) -> String {
+        if key.gateway != self.gateway {
+            return String::new();
+        }
+        let there = self.config.site.access_links.iter().any(|link| link.name == key.name);
+        if there { "yes" } else { "no" }.into()
     }
 
     /// A metalink, after a command about it.
@@ -101,8 +116,7 @@ impl AccessService {
             let endpoint =
                 tonic::transport::Endpoint::from_shared(format!("http://{api}")).map_err(|e| e.to_string())?;
             let channel = endpoint.connect().await.map_err(|_| format!("no answer at {api:?}"))?;
-            let name = v1::MetalinkName { gateway: id.gateway.0.into(), mli: id.mli.0 };
-            let request = v1::AwaitMetalinkRequest { id: Some(name), applied };
+            let request = v1::AwaitMetalinkRequest { id: Some(metalink_name(id)), applied };
             Ok::<_, String>(AccessClient::new(channel).await_metalink(request).await)
         };
         // Its own deadline is the same in most clusters; its answer is to be heard.
@@ -169,7 +183,7 @@ impl Access for AccessService {
         let only = request.into_inner().gateway;
         let links = self.store.read(|r| {
             let links = r.0.access_links().filter(|link| only == 0 || u32::from(link.key.gateway.0) == only);
-            links.map(|link| link_to_api(&r.0, link)).collect()
+            links.map(|link| v1::AccessLink { in_site: self.in_site(&link.key), ..link_to_api(&r.0, link) }).collect()
         });
         Ok(Response::new(v1::Capacity { links }))
     }
@@ -226,6 +240,10 @@ impl Access for AccessService {
         let metalink = metalink_id(Some(&request.into_inner())).map_err(Status::invalid_argument)?;
         self.propose(Command::ReleaseMetalink { at: self.wall.unix_ms(), metalink }).await?;
         Ok(Response::new(v1::RevokeMetalinkReply {}))
+    }
+
+    async fn get_use(&self, request: Request<GetRequest>) -> Result<Response<v1::Uses>, Status> {
+        self.uses(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_metalinks(
@@ -322,6 +340,7 @@ fn link_to_api(model: &Model, link: &AccessLink) -> v1::AccessLink {
         metalinks: promised.metalinks as u64,
         authenticate: link.authenticate,
         out_of_profile: link.out_of_profile.to_string(),
+        in_site: String::new(),
     }
 }
 
@@ -340,7 +359,7 @@ fn claim_of(wanted: &v1::ClaimMetalinkRequest, now: u64) -> Result<Claim, String
 
 fn metalink_to_api(metalink: &Metalink) -> v1::Metalink {
     v1::Metalink {
-        id: Some(v1::MetalinkName { gateway: metalink.link.gateway.0.into(), mli: metalink.mli.0 }),
+        id: Some(metalink_name(metalink.id())),
         cell: metalink.cell.0.into(),
         link: metalink.link.name.clone(),
         port: metalink.endpoint.port.into(),
@@ -379,6 +398,10 @@ fn link_key(name: Option<&v1::AccessLinkName>) -> Result<LinkKey, String> {
         return Err(format!("an access link's name has at most {MAX_LINK_NAME} bytes"));
     }
     Ok(LinkKey { gateway: gateway_id(name.gateway)?, name: name.name.clone() })
+}
+
+pub(super) fn metalink_name(id: MetalinkId) -> v1::MetalinkName {
+    v1::MetalinkName { gateway: id.gateway.0.into(), mli: id.mli.0 }
 }
 
 fn metalink_id(name: Option<&v1::MetalinkName>) -> Result<MetalinkId, String> {

@@ -329,6 +329,10 @@ impl Actor {
                 self.perform_for_endpoints(effects);
             }
             Input::Await(metalink, applied, reply) => self.await_metalink(now, metalink, applied, reply),
+            Input::Endpoints(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send((self.planner.local().attached.clone(), self.violations.clone()));
+            }
             Input::Operator(operator, said) => self.on_operator(now, operator, said),
             Input::Reported(peers, taken) => {
                 if !taken {

@@ -141,7 +141,7 @@ fn rate_config(rate: MeterRate) -> MeterConfig {
 }
 
 /// All zeros for a configuration that is not one of ours, so that it differs from every plan.
-fn meter_rate(config: &MeterConfig) -> MeterRate {
+pub(super) fn meter_rate(config: &MeterConfig) -> MeterRate {
     let ours = config.cir == config.pir && config.cburst == config.pburst;
     let number = |n| u64::try_from(n).ok().filter(|_| ours).unwrap_or(0);
     MeterRate { per_second: number(config.cir), burst: number(config.cburst) }

@@ -20,6 +20,7 @@ mod fixtures;
 mod io;
 mod latencies;
 mod leases;
+mod metalink_use;
 mod metanet_api;
 mod packets;
 mod pipeline;
@@ -28,9 +29,10 @@ mod registry;
 mod renewals;
 mod replicated;
 mod switch;
+mod use_api;
 mod watchers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,9 +49,10 @@ use tokio::task::JoinSet;
 
 use crate::attachment;
 use crate::config::ControllerConfig;
-use crate::model::{MetalinkId, Reply};
+use crate::model::{Endpoint, MetalinkId, Reply};
 use crate::plan;
 use crate::probing::PeerView;
+use crate::programming::Violations;
 use crate::registration::{Authorities, AuthorityError, Token, Unavailable};
 
 pub use access_api::{FITS_KEY, RETRY_AT_KEY};
@@ -75,6 +78,8 @@ enum Input {
     Proposed(Token, Result<Reply, Unavailable>),
     /// An endpoint's request that was proposed has an outcome.
     Claimed(attachment::Token, Result<Reply, Unavailable>),
+    /// The operator API wants to know who is attached, and who sent too much.
+    Endpoints(oneshot::Sender<(Arc<BTreeSet<Endpoint>>, Violations)>),
     /// Somebody waits until the switch has the entries of a metalink that was claimed under this log index.
     Await(MetalinkId, u64, oneshot::Sender<Result<(), attachment::NotProgrammed>>),
     /// An operator of metanets says something.
@@ -202,6 +207,8 @@ impl Controller {
         let (renewals, renewing) = renewals::Renewals::new(store.clone(), wall.clone(), within);
         let access = access_api::AccessService {
             gateway: config.gateway_id(),
+            config: config.clone(),
+            session: session.clone(),
             store: store.clone(),
             wall: wall.clone(),
             renewals: renewals.clone(),
