@@ -35,7 +35,7 @@ const METANETS: [ProtocolId; 2] = [ProtocolId(41), ProtocolId(43)];
 const CONNECTS_PER_SECOND: u32 = 500;
 /// Of each metalink, bit/s.
 const RATE: u64 = 1_000_000;
-/// How long renewing is watched: longer than a short-term lease, so that each is renewed three times.
+/// How long renewing is watched: longer than a short-term lease, so that each is renewed twice.
 const WATCHED: Duration = Duration::from_secs(70);
 const QUICK_WATCHED: Duration = Duration::from_secs(25);
 /// For what the controllers use without metalinks.

@@ -206,7 +206,7 @@ impl Access for AccessService {
         match self.renewals.renew(metalink).await {
             Ok(Reply::Refused(refusal)) => Err(status_of(&refusal)),
             Ok(_) => self.metalink(metalink).await,
-            Err(why) => Err(Status::unavailable(why)),
+            Err(error) => Err(Status::unavailable(error.to_string())),
         }
     }
 

@@ -324,9 +324,11 @@ impl Actor {
                 let effects = self.store.read(|r| self.registrar.call(now, &r.0, call, &kind));
                 self.perform(effects);
             }
-            Input::Claimed(token, outcome) => {
-                let effects = self.store.read(|r| self.attachments.committed(now, &r.0, token, outcome));
-                self.perform_for_endpoints(effects);
+            Input::Claimed(token, outcome) => self.on_claimed(now, token, outcome),
+            Input::Renewed(outcomes) => {
+                for (token, outcome) in outcomes {
+                    self.on_claimed(now, token, outcome);
+                }
             }
             Input::Await(metalink, applied, reply) => self.await_metalink(now, metalink, applied, reply),
             Input::Endpoints(reply) => {

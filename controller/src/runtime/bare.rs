@@ -79,7 +79,7 @@ impl Bare {
         let (inputs, input_rx) = mpsc::channel(INPUT_QUEUE);
         let (actions, action_rx) = mpsc::channel(ACTION_QUEUE);
         let within = Duration::from_millis(config.timers.propose_ms);
-        let (renewals, renewing) = Renewals::new(store.clone(), wall.clone(), within);
+        let (renewals, renewing) = Renewals::new(store.clone(), wall.clone(), within, inputs.clone());
         let links = Links {
             actions,
             inputs: inputs.clone(),

@@ -80,6 +80,8 @@ enum Input {
     Claimed(attachment::Token, Result<Reply, Unavailable>),
     /// The operator API wants to know who is attached, and who sent too much.
     Endpoints(oneshot::Sender<(Arc<BTreeSet<Endpoint>>, Violations)>),
+    /// Endpoints' leases were renewed, or not.
+    Renewed(Vec<(attachment::Token, Result<Reply, Unavailable>)>),
     /// Somebody waits until the switch has the entries of a metalink that was claimed under this log index.
     Await(MetalinkId, u64, oneshot::Sender<Result<(), attachment::NotProgrammed>>),
     /// An operator of metanets says something.
@@ -204,7 +206,7 @@ impl Controller {
             session: session_tx,
         };
         let within = Duration::from_millis(config.timers.propose_ms);
-        let (renewals, renewing) = renewals::Renewals::new(store.clone(), wall.clone(), within);
+        let (renewals, renewing) = renewals::Renewals::new(store.clone(), wall.clone(), within, inputs.clone());
         let access = access_api::AccessService {
             gateway: config.gateway_id(),
             config: config.clone(),

@@ -12,8 +12,8 @@ use crate::patience::{backed_off, printable};
 
 /// The longest lease that is believed: a gateway that gives more is asked again earlier than it says.
 const MAX_LEASE: Duration = Duration::from_secs(31 * 86_400);
-/// A lease is renewed when this part of it is over, ...
-const RENEW_AFTER: u32 = 3;
+/// A lease is renewed when this part of it is over (as in RFC 2131, §4.4.5), ...
+const RENEW_AFTER: u32 = 2;
 /// ... and a renewal is repeated so often within the lease at least.
 const RENEWALS: u32 = 12;
 /// Between two renewals at least, whatever leases and notices say.

@@ -8,7 +8,8 @@ use dmux_wire::control::RefusalCode;
 
 use super::Actor;
 use crate::api::v1::EndpointCount;
-use crate::attachment::{Counts, Effect};
+use crate::attachment::{Counts, Effect, Token};
+use crate::model::Reply;
 use crate::registration::{Now, Unavailable};
 use crate::runtime::Input;
 use crate::runtime::metanet_api::{OperatorId, Said};
@@ -21,6 +22,12 @@ impl Actor {
             Ok(effects) => self.perform_for_endpoints(effects),
             Err(why) => tracing::debug!(%why, %port, "an endpoint's frame is not answered"),
         }
+    }
+
+    /// A request of an endpoint's has an outcome.
+    pub(super) fn on_claimed(&mut self, now: Now, token: Token, outcome: Result<Reply, Unavailable>) {
+        let effects = self.store.read(|r| self.attachments.committed(now, &r.0, token, outcome));
+        self.perform_for_endpoints(effects);
     }
 
     /// Returns when to call again.
@@ -74,11 +81,9 @@ impl Actor {
                     });
                 }
                 Effect::Renew { token, metalink } => {
-                    let (renewals, inputs) = (self.renewals.clone(), self.inputs.clone());
-                    tokio::spawn(async move {
-                        let outcome = renewals.renew(metalink).await.map_err(Unavailable);
-                        let _ = inputs.send(Input::Claimed(token, outcome)).await;
-                    });
+                    if let Err(why) = self.renewals.ask(token, metalink) {
+                        self.on_claimed(self.now(), token, Err(why));
+                    }
                 }
                 Effect::Await { token, metalink, owner, request } => {
                     self.await_programmed(token, metalink, owner, request);

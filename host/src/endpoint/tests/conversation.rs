@@ -102,12 +102,12 @@ fn repetitions_back_off_and_never_end() {
 }
 
 #[test]
-fn a_lease_is_renewed_after_a_third_and_again_until_it_is_answered() {
+fn a_lease_is_renewed_at_half_time_and_again_until_it_is_answered() {
     let mut gateway = Gateway::new(LEASE);
     let mut endpoint = connected(&mut gateway, &[wanted(41, 1000)]);
     let begun = Duration::from_secs(1);
     let due = endpoint.deadline().unwrap();
-    assert!((begun + LEASE / 4..=begun + LEASE / 3).contains(&due), "{due:?}");
+    assert!((begun + LEASE * 3 / 8..=begun + LEASE / 2).contains(&due), "{due:?}");
     let lost = sent(&endpoint.tick(at(due)));
     let (vid, mli, nonce, kind) = read(&lost[0]);
     assert_eq!((vid, mli), (Some(VID), CONTROL_MLI));
