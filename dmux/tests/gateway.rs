@@ -146,7 +146,7 @@ fn a_certificate_for_another_address_is_refused_with_the_reason_on_both_sides() 
 fn a_damaged_directory_is_refused_with_the_way_to_rejoin_and_not_touched() {
     let mut gateway = Gateway::start(1);
     gateway.controller.kill();
-    let database = gateway.dir.path().join("data/sled/db");
+    let database = gateway.dir.path().join("data1/sled/db");
     let mut bytes = std::fs::read(&database).expect("sled's file");
     let middle = bytes.len() / 2;
     // A stretch in the middle of the file, wherever records are.
