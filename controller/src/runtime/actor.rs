@@ -31,7 +31,7 @@ use super::switch::{Frames, SwitchAction, SwitchEvent, SwitchInput};
 use super::watchers::Hub;
 use super::{Input, Snapshot, SwitchClock, io, packets};
 use crate::api::v1::{EndpointCount, TableUse};
-use crate::attachment::{Attachments, AttachmentsConfig};
+use crate::attachment::{Attachments, AttachmentsConfig, Counts};
 use crate::config::ControllerConfig;
 use crate::coordinates::Mapper;
 use crate::model::RegistrationKey;
@@ -115,6 +115,8 @@ pub(super) struct Actor {
     calls: BTreeMap<CallId, oneshot::Sender<Kind>>,
     last_call: u64,
     tables: Vec<TableUse>,
+    /// What `endpoints` was made of.
+    counted: Counts,
     /// The switch was written or read since `tables` was filled in.
     recount: bool,
     mapper: Mapper,
@@ -200,6 +202,7 @@ impl Actor {
             calls: BTreeMap::new(),
             last_call: 0,
             tables: Vec::new(),
+            counted: Counts::default(),
             recount: true,
             mapper: Mapper::new(gateway, super::random_u64()),
             watched: BTreeSet::new(),
@@ -467,7 +470,11 @@ impl Actor {
         if now >= self.next_peers {
             self.next_peers = now + PEERS_EVERY;
             self.peers = Arc::new(self.prober.view());
-            self.endpoints = Arc::new(endpoints::counted(self.attachments.counts()));
+        }
+        // Nothing may happen for long after this, so what is shown cannot wait for a later call.
+        if *self.attachments.counts() != self.counted {
+            self.counted = self.attachments.counts().clone();
+            self.endpoints = Arc::new(endpoints::counted(&self.counted));
         }
         let plan = self.planner.plan();
         let switch = self.reconciler.status();
