@@ -12,8 +12,9 @@ use crate::attachment;
 use crate::model::{Command, MAX_RENEWALS, MetalinkId, Reply};
 use crate::registration::Unavailable;
 
-/// How long a renewal waits for others. Leases last for a second at least.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long a renewal waits for others: a fraction of what is left of the shortest lease, a second, when it is renewed at half
+/// of it.
+const GATHER: Duration = Duration::from_millis(100);
 /// Renewals that may wait; the next caller waits for room.
 const QUEUE: usize = 4 * MAX_RENEWALS;
 
