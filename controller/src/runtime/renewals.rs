@@ -14,7 +14,7 @@ use crate::registration::Unavailable;
 
 /// How long a renewal waits for others: a fraction of what is left of the shortest lease, a second, when it is renewed at half
 /// of it.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(20);
 /// Renewals that may wait; the next caller waits for room.
 const QUEUE: usize = 4 * MAX_RENEWALS;
 
